@@ -1,0 +1,4 @@
+//! The pure core.
+#![forbid(unsafe_code)]
+
+pub mod policy;

@@ -1,0 +1,1 @@
+//! The system: all unsafe code, by system call family.
