@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use super::signal::Signal;
+
 /// When a worker that has exited is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Restart {
@@ -60,6 +62,8 @@ pub struct Policy {
     pub min_uptime: Duration,
     /// So many failures in a row in every slot, and clinit gives up.
     pub max_restarts: u32,
+    /// The signal that asks a worker to stop.
+    pub stop_signal: Signal,
     /// From a request to shut down to the first stop signal.
     pub drain_delay: Duration,
     /// From the start of a worker's draining to SIGKILL.
