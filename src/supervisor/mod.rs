@@ -1,5 +1,419 @@
-//! The pure core.
+//! The pure core: `(Event, now)` in, actions and a next deadline out.
+//!
+//! It imports nothing of the system: no clock, no descriptor, no process id.
+//! What an action brings about, and what fails about it, comes back as an
+//! event.
+//!
+//! # Phases
+//!
+//! ```text
+//!  serving ──▶ leaving ──▶ draining ──▶ sweeping ──▶ killing ──▶ over
+//! ```
+//!
+//! *Serving*: dead workers are replaced. *Leaving*: a shutdown was asked for,
+//! and the drain delay runs; everything is as before, so that clients which
+//! a load balancer still sends are served. *Draining*: every worker has been
+//! asked to stop. *Sweeping*: no worker is left, and what their trees left
+//! behind has been told to go. *Killing*: that, too, has been killed.
+//!
+//! A slot's states are in `slot.rs`; `docs/states.md` has every state and
+//! event, made by the code itself.
+//!
+//! # Invariants
+//!
+//! Each is asserted by the explorer, in every state that a small
+//! configuration can reach, and cited by its number elsewhere.
+//!
+//! 1. An exited child is reaped in the loop turn that learns of it; no status
+//!    is lost.
+//! 2. A slot has at most one worker.
+//! 3. *(A predecessor drains only after its successor is ready and settled:
+//!    there is no reload yet.)*
+//! 4. Once workers are being stopped for good nothing is spawned.
+//! 5. Every draining worker has a kill deadline, set when draining starts.
+//! 6. Clinit exits only when every worker is reaped, or 1 s after KILL (a
+//!    process in D state), and never while serving can go on.
+//! 7. A listener lives until a shutdown's drain delay is over, whatever its
+//!    workers do.
+//! 8. *(A failed canary changes nothing: there is no reload yet.)*
+//! 9. Restarts are bounded by backoff; giving up needs every slot to fail.
+//! 10. No input makes clinit exit or block; memory is bounded.
 #![forbid(unsafe_code)]
 
+mod app;
+mod event;
+#[cfg(test)]
+mod explorer;
 pub mod policy;
 mod signal;
+pub mod signals;
+mod slot;
+#[cfg(test)]
+mod table;
+mod time;
+
+use std::time::Duration;
+
+use app::{App, KILL_TIMEOUT, Rest};
+pub use event::{Action, Arrival, Cause, Event, Exit, Note, Outcome, SpawnError, Target, WorkerId};
+use policy::{Mode, Policy};
+pub use signal::Signal;
+use signals::Meaning;
+pub use time::{Now, Time};
+
+/// How far clinit's own life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Serving,
+    Leaving { until: Time },
+    Draining { exit_by: Time },
+    Sweeping { kill_at: Time },
+    Killing { give_up_at: Time },
+    Over,
+}
+
+/// The core.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Supervisor {
+    mode: Mode,
+    apps: Vec<App>,
+    phase: Phase,
+    /// Why it ends, once it does.
+    cause: Option<Cause>,
+    /// How often a shutdown has been asked for: 0 to 3.
+    requests: u8,
+    /// Whether, in a shutdown, a worker had to be killed.
+    killed: bool,
+    next_worker: u32,
+}
+
+/// One call of [`Supervisor::step`] under way.
+struct Turn<'a> {
+    now: Now,
+    actions: Vec<Action>,
+    next_worker: &'a mut u32,
+}
+
+impl Turn<'_> {
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    fn note(&mut self, note: Note) {
+        self.act(Action::Note(note));
+    }
+
+    fn signal(&mut self, worker: WorkerId, to: Target, signal: Signal) {
+        self.act(Action::Signal {
+            worker,
+            to,
+            signal,
+            value: None,
+        });
+    }
+
+    fn issue_worker_id(&mut self) -> WorkerId {
+        let worker = WorkerId(*self.next_worker);
+        *self.next_worker = self.next_worker.wrapping_add(1);
+        worker
+    }
+}
+
+impl Supervisor {
+    /// A supervisor of one app, whose workers are due at once.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            mode: policy.mode,
+            apps: vec![App::new(0, policy)],
+            phase: Phase::Serving,
+            cause: None,
+            requests: 0,
+            killed: false,
+            next_worker: 0,
+        }
+    }
+
+    /// Takes one event in and returns what is to be done, in order.
+    #[must_use]
+    pub fn step(&mut self, event: Event, now: Now) -> Vec<Action> {
+        if self.phase == Phase::Over {
+            return Vec::new();
+        }
+        let mut next_worker = self.next_worker;
+        let mut turn = Turn {
+            now,
+            actions: Vec::new(),
+            next_worker: &mut next_worker,
+        };
+        self.take_in(event, &mut turn);
+        self.move_on(event, &mut turn);
+        let actions = turn.actions;
+        self.next_worker = next_worker;
+        actions
+    }
+
+    /// When [`Event::DeadlineReached`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        let own = match self.phase {
+            Phase::Serving => None,
+            Phase::Leaving { until } => Some(until),
+            Phase::Draining { exit_by } => Some(exit_by),
+            Phase::Sweeping { kill_at } => Some(kill_at),
+            Phase::Killing { give_up_at } => Some(give_up_at),
+            Phase::Over => return None,
+        };
+        let apps = self.apps.iter().filter_map(App::next_deadline);
+        apps.chain(own).min()
+    }
+
+    /// Whether dead workers are replaced.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        matches!(self.phase, Phase::Serving | Phase::Leaving { .. })
+    }
+
+    fn take_in(&mut self, event: Event, turn: &mut Turn<'_>) {
+        let serving = self.is_serving();
+        match event {
+            Event::DeadlineReached => self.pass_deadlines(turn),
+            Event::Signal(arrival) => self.obey(arrival, turn),
+            Event::Executed(worker) => self.each_app(|app| app.executed(worker, turn)),
+            Event::Ready(worker) => self.each_app(|app| app.became_ready(worker, false, turn)),
+            Event::SpawnFailed(worker, error) => {
+                let mut fatal = None;
+                self.each_app(|app| {
+                    fatal = fatal.or(app.spawn_failed(worker, error, serving, turn));
+                });
+                if let (Some(error), true) = (fatal, serving) {
+                    self.begin_drain(Cause::CannotRun(error), turn);
+                }
+            }
+            Event::Exited {
+                worker,
+                exit,
+                served,
+                backgrounded,
+            } => self.each_app(|app| {
+                app.exited(worker, exit, served, backgrounded, serving, turn);
+            }),
+            Event::GroupGone(worker) => self.each_app(|app| app.group_gone(worker, turn)),
+            Event::TreeGone => match self.phase {
+                Phase::Sweeping { .. } | Phase::Killing { .. } => self.leave(turn),
+                Phase::Serving | Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Over => {}
+            },
+        }
+    }
+
+    /// Follows up on what the slots have come to.
+    fn move_on(&mut self, event: Event, turn: &mut Turn<'_>) {
+        match self.phase {
+            // A signal may take slots away; it brings none to rest.
+            Phase::Serving | Phase::Leaving { .. } if matches!(event, Event::Signal(_)) => {}
+            Phase::Serving | Phase::Leaving { .. } => {
+                let just_failed = matches!(event, Event::Exited { .. } | Event::SpawnFailed(..));
+                let Some(rest) = self.rest(just_failed) else {
+                    return;
+                };
+                match rest {
+                    Rest::Finished => self.begin_drain(Cause::Finished, turn),
+                    Rest::Obeyed => self.begin_drain(Cause::Requested(Signal::TERM), turn),
+                    Rest::GaveUp => {
+                        let failures = self.apps.iter().flat_map(|app| &app.slots);
+                        let failures = failures.map(|slot| slot.failures).max();
+                        turn.note(Note::GivingUp(failures.unwrap_or(0)));
+                        self.begin_drain(Cause::GaveUp, turn);
+                    }
+                }
+            }
+            Phase::Draining { exit_by } if self.is_vacant() => self.begin_sweep(exit_by, turn),
+            Phase::Draining { .. }
+            | Phase::Sweeping { .. }
+            | Phase::Killing { .. }
+            | Phase::Over => {}
+        }
+    }
+
+    /// What all apps amount to, where none of them can go on by itself.
+    fn rest(&self, just_failed: bool) -> Option<Rest> {
+        let mut rests = self.apps.iter().map(|app| app.rest(just_failed));
+        let first = rests.next()??;
+        rests.try_fold(first, |worst, rest| {
+            rest.map(|rest| if rest == Rest::GaveUp { rest } else { worst })
+        })
+    }
+
+    fn is_vacant(&self) -> bool {
+        self.apps.iter().all(App::is_vacant)
+    }
+
+    fn each_app(&mut self, act: impl FnMut(&mut App)) {
+        self.apps.iter_mut().for_each(act);
+    }
+
+    // ---- signals ----
+
+    fn obey(&mut self, arrival: Arrival, turn: &mut Turn<'_>) {
+        let Arrival { signal, value, .. } = arrival;
+        match Meaning::of(arrival, self.mode) {
+            Meaning::Shutdown => self.request_shutdown(signal, turn),
+            Meaning::Reload => turn.note(Note::NoReload),
+            Meaning::ScaleUp if self.is_serving() => self.each_app(|app| app.scale_up(turn)),
+            Meaning::ScaleDown if self.is_serving() => self.each_app(|app| app.scale_down(turn)),
+            Meaning::Suspend => {
+                self.each_app(|app| app.forward(Target::Group, Signal::STOP, None, turn));
+                turn.act(Action::SuspendSelf);
+            }
+            Meaning::Resume => {
+                self.each_app(|app| app.forward(Target::Group, Signal::CONT, None, turn));
+            }
+            Meaning::Forward if self.is_sweeping() => {
+                // In init mode the child is gone, and these ask for the end.
+                if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) {
+                    self.kill_tree(turn.now.time + KILL_TIMEOUT, turn);
+                }
+            }
+            Meaning::Forward => {
+                self.each_app(|app| app.forward(Target::Main, signal, value, turn));
+            }
+            Meaning::ScaleUp | Meaning::ScaleDown | Meaning::Nothing => {}
+        }
+    }
+
+    fn request_shutdown(&mut self, signal: Signal, turn: &mut Turn<'_>) {
+        self.requests = self.requests.saturating_add(1).min(3);
+        match self.phase {
+            Phase::Serving => {
+                let delay = self.longest(|policy| policy.drain_delay);
+                turn.note(Note::ShutdownIn(delay));
+                self.cause = Some(Cause::Requested(signal));
+                if delay.is_zero() {
+                    self.begin_drain(Cause::Requested(signal), turn);
+                } else {
+                    self.phase = Phase::Leaving {
+                        until: turn.now.time + delay,
+                    };
+                }
+            }
+            Phase::Leaving { .. } => {
+                turn.note(Note::DelaySkipped);
+                self.begin_drain(Cause::Requested(signal), turn);
+            }
+            Phase::Draining { .. } if self.requests < 3 => turn.note(Note::NextRequestKills),
+            Phase::Draining { .. } => {
+                turn.note(Note::Forced);
+                let mut killed = false;
+                self.each_app(|app| killed |= app.kill(turn));
+                self.killed |= killed;
+                self.phase = Phase::Draining {
+                    exit_by: turn.now.time + KILL_TIMEOUT,
+                };
+            }
+            Phase::Sweeping { .. } => self.kill_tree(turn.now.time + KILL_TIMEOUT, turn),
+            Phase::Killing { .. } | Phase::Over => {}
+        }
+    }
+
+    // ---- the end ----
+
+    /// Stops every worker for good. The first cause stays.
+    fn begin_drain(&mut self, cause: Cause, turn: &mut Turn<'_>) {
+        self.cause.get_or_insert(cause);
+        let vacant = self.is_vacant();
+        let grace = if vacant {
+            self.longest(|policy| policy.orphan_grace)
+        } else {
+            self.longest(|policy| policy.grace)
+        };
+        // Clinit's own end is never later than this.
+        let exit_by = turn.now.time + grace + KILL_TIMEOUT;
+        self.phase = Phase::Draining { exit_by };
+        turn.act(Action::CloseListeners);
+        let mut workers = 0;
+        self.each_app(|app| workers += app.drain(turn));
+        if workers > 0 {
+            turn.note(Note::Draining { workers, grace });
+        }
+        if self.is_vacant() {
+            self.begin_sweep(exit_by, turn);
+        }
+    }
+
+    fn begin_sweep(&mut self, exit_by: Time, turn: &mut Turn<'_>) {
+        let now = turn.now.time;
+        let orphans = now + self.longest(|policy| policy.orphan_grace);
+        let kill_at = orphans.min(exit_by - KILL_TIMEOUT);
+        if kill_at > now {
+            self.phase = Phase::Sweeping { kill_at };
+            turn.act(Action::TermTree);
+        } else {
+            self.kill_tree(exit_by.min(now + KILL_TIMEOUT), turn);
+        }
+    }
+
+    fn kill_tree(&mut self, give_up_at: Time, turn: &mut Turn<'_>) {
+        self.phase = Phase::Killing { give_up_at };
+        turn.act(Action::KillTree);
+    }
+
+    fn is_sweeping(&self) -> bool {
+        matches!(self.phase, Phase::Sweeping { .. })
+    }
+
+    fn leave(&mut self, turn: &mut Turn<'_>) {
+        self.phase = Phase::Over;
+        let cause = self.cause.unwrap_or(Cause::Finished);
+        let statuses = |of: fn(&App) -> Option<u8>| self.apps.iter().find_map(of);
+        let code = match cause {
+            Cause::Requested(_) if self.killed => 124,
+            Cause::Requested(_) => 0,
+            Cause::Finished => statuses(|app| app.first_failure).unwrap_or(0),
+            Cause::GaveUp => statuses(|app| app.last_status).unwrap_or(0).max(1),
+            Cause::CannotRun(error) => error.status(),
+        };
+        turn.act(Action::Exit(Outcome { cause, code }));
+    }
+
+    // ---- time ----
+
+    fn pass_deadlines(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.time;
+        if let Phase::Leaving { until } = self.phase
+            && until <= now
+        {
+            self.begin_drain(Cause::Requested(Signal::TERM), turn);
+        }
+        let serving = self.is_serving();
+        let mut killed = false;
+        self.each_app(|app| killed |= app.pass_deadlines(serving, turn));
+        self.killed |= killed && !serving;
+        match self.phase {
+            // However late this comes, KILL has its second (invariant 6).
+            Phase::Draining { exit_by } if killed => {
+                self.phase = Phase::Draining {
+                    exit_by: exit_by.max(now + KILL_TIMEOUT),
+                };
+            }
+            Phase::Draining { exit_by } if exit_by <= now => self.begin_sweep(exit_by, turn),
+            Phase::Sweeping { kill_at } if kill_at <= now => {
+                self.kill_tree(now + KILL_TIMEOUT, turn);
+            }
+            Phase::Killing { give_up_at } if give_up_at <= now => self.leave(turn),
+            Phase::Serving
+            | Phase::Leaving { .. }
+            | Phase::Draining { .. }
+            | Phase::Sweeping { .. }
+            | Phase::Killing { .. }
+            | Phase::Over => {}
+        }
+    }
+
+    fn longest(&self, of: fn(&Policy) -> Duration) -> Duration {
+        let all = self.apps.iter().map(|app| of(&app.policy));
+        all.max().unwrap_or(Duration::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests;

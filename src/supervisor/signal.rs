@@ -108,7 +108,9 @@ mod tests {
 
     #[test]
     fn what_is_no_signal_is_refused() {
-        for text in ["", "0", "65", "-1", "SIG", "FOO", "RTMIN+31", "RTMAX-31", "RTMIN+", "RTMAX+1"] {
+        for text in [
+            "", "0", "65", "-1", "SIG", "FOO", "RTMIN+31", "RTMAX-31", "RTMIN+", "RTMAX+1",
+        ] {
             assert_eq!(Signal::parse(text), None, "{text}");
         }
     }

@@ -1,0 +1,269 @@
+//! What the core is told, and what it answers.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::signal::Signal;
+
+/// One run of an app's command. Ids are issued by the core, are never used
+/// twice, and have nothing to do with process ids, which the core never sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerId(pub(super) u32);
+
+impl WorkerId {
+    /// The id as a number, for a table or a poll token.
+    #[must_use]
+    pub fn index(self) -> u32 {
+        self.0
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// It called exit(3) with this status.
+    Code(u8),
+    /// A signal ended it.
+    Signal {
+        /// Which one.
+        signal: Signal,
+        /// Whether it left a core dump.
+        core: bool,
+    },
+}
+
+impl Exit {
+    /// The status a shell would report: the code, or 128 + the signal.
+    #[must_use]
+    pub fn status(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal { signal, .. } => {
+                128_u8.saturating_add(u8::try_from(signal.number()).unwrap_or(u8::MAX))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal {
+                signal,
+                core: false,
+            } => write!(f, "was killed by {signal}"),
+            Self::Signal { signal, core: true } => {
+                write!(f, "was killed by {signal} and dumped core")
+            }
+        }
+    }
+}
+
+/// Why a worker could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SpawnError {
+    /// There is no room for another process or descriptor: this passes.
+    Exhausted,
+    /// The command is not there.
+    NotFound,
+    /// The command is there and cannot be executed.
+    NotExecutable,
+    /// The new process could not be set up: its user, directory or CPU.
+    Setup,
+}
+
+impl SpawnError {
+    /// The exit code that stands for it.
+    #[must_use]
+    pub fn status(self) -> u8 {
+        match self {
+            Self::NotFound => 127,
+            Self::NotExecutable => 126,
+            Self::Exhausted | Self::Setup => 1,
+        }
+    }
+}
+
+/// A signal that clinit received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Arrival {
+    /// Which one.
+    pub signal: Signal,
+    /// The value that sigqueue(3) sent with it.
+    pub value: Option<u64>,
+    /// Whether the kernel raised it, for a terminal say, and not a process.
+    pub from_kernel: bool,
+}
+
+/// What the core is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The next deadline may have come.
+    DeadlineReached,
+    /// A signal came.
+    Signal(Arrival),
+    /// The worker's process now runs the command.
+    Executed(WorkerId),
+    /// The worker's process could not be made, or could not run the command,
+    /// and is gone.
+    SpawnFailed(WorkerId, SpawnError),
+    /// The worker says that it is ready.
+    Ready(WorkerId),
+    /// The worker's main process is reaped.
+    Exited {
+        /// Whose.
+        worker: WorkerId,
+        /// How it ended.
+        exit: Exit,
+        /// Whether a connection was certainly taken from a listener of the
+        /// app while this worker ran.
+        served: bool,
+        /// Whether a descendant in a session of its own holds a listener:
+        /// the server put itself into the background.
+        backgrounded: bool,
+    },
+    /// No process is left in the worker's process group.
+    GroupGone(WorkerId),
+    /// Clinit has no child left.
+    TreeGone,
+}
+
+/// Which processes of a worker a signal goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The main process.
+    Main,
+    /// All of the worker's process group.
+    Group,
+}
+
+/// A command to the shell. Performing it never blocks; where it fails, the
+/// failure comes back as an [`Event`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Run the app's command as this worker. Answered by `Executed` or
+    /// `SpawnFailed`.
+    Spawn {
+        /// The new worker.
+        worker: WorkerId,
+        /// The index of its app.
+        app: usize,
+        /// The number of its slot.
+        slot: u32,
+        /// The generation that it belongs to.
+        generation: u32,
+    },
+    /// Send a signal. A process that is gone is no failure.
+    Signal {
+        /// To which worker.
+        worker: WorkerId,
+        /// To which of its processes.
+        to: Target,
+        /// Which signal.
+        signal: Signal,
+        /// The value to send with it.
+        value: Option<u64>,
+    },
+    /// Stop clinit itself, as the terminal asked, unless it is PID 1.
+    SuspendSelf,
+    /// Close clinit's own copies of the listeners.
+    CloseListeners,
+    /// TERM to every process left below clinit. Answered by `TreeGone` once,
+    /// or as soon as, there is none.
+    TermTree,
+    /// KILL to every process left below clinit, again while new ones appear.
+    KillTree,
+    /// Tell the log.
+    Note(Note),
+    /// Leave.
+    Exit(Outcome),
+}
+
+/// Why clinit ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A signal, or the terminal's end, asked for it.
+    Requested(Signal),
+    /// Nothing is left to run.
+    Finished,
+    /// Every slot failed too often in a row.
+    GaveUp,
+    /// The command has never run, and cannot be run.
+    CannotRun(SpawnError),
+}
+
+/// The end of it all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Outcome {
+    /// Why.
+    pub cause: Cause,
+    /// Clinit's own exit code.
+    pub code: u8,
+}
+
+/// What the core decided, for people to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// The worker is ready.
+    Ready {
+        /// Which one.
+        worker: WorkerId,
+        /// Whether it never said so and was only given time.
+        presumed: bool,
+    },
+    /// The slot's next worker comes after this delay.
+    RestartIn {
+        /// The slot's number.
+        slot: u32,
+        /// The delay.
+        delay: Duration,
+        /// How many failures in a row the slot has had.
+        failures: u32,
+    },
+    /// The worker exited with 0 after a signal was forwarded: this may be a
+    /// shutdown, so its slot waits this long for the others to do the same.
+    RestartHeld {
+        /// The slot's number.
+        slot: u32,
+        /// How long.
+        delay: Duration,
+    },
+    /// There was no room for a worker; the slot tries again after this delay.
+    SpawnRetryIn {
+        /// The slot's number.
+        slot: u32,
+        /// The delay.
+        delay: Duration,
+    },
+    /// The worker put itself into the background.
+    Backgrounded(WorkerId),
+    /// The worker, or what was left of its group, outlived its deadline and
+    /// is killed.
+    Killed(WorkerId),
+    /// The worker survived SIGKILL for a second: it hangs in the kernel.
+    Unkillable(WorkerId),
+    /// The number of workers changed.
+    Scaled(u32),
+    /// The number of workers stays: it is at its bound.
+    ScaleRefused(u32),
+    /// A reload was asked for, and this version has none.
+    NoReload,
+    /// A shutdown begins; its first stop signal comes after this delay.
+    ShutdownIn(Duration),
+    /// A further request: the drain delay is over.
+    DelaySkipped,
+    /// A further request while workers drain: the next one kills.
+    NextRequestKills,
+    /// The third request: everything is killed.
+    Forced,
+    /// Workers are told to stop and have this long.
+    Draining {
+        /// How many.
+        workers: u32,
+        /// How long.
+        grace: Duration,
+    },
+    /// Every slot has failed this many times in a row.
+    GivingUp(u32),
+}
