@@ -1,1 +1,314 @@
 //! From a command line and an environment to a configuration.
+//!
+//! [`parse`] decides everything before anything is started: whatever it
+//! accepts can be run, and what it refuses is one line. It reads nothing of
+//! the system but env files, /etc/passwd and /etc/group, and it never looks up
+//! a host's name.
+#![forbid(unsafe_code)]
+
+mod environment;
+mod error;
+mod given;
+mod help;
+mod listen;
+mod options;
+mod placeholders;
+mod policy;
+#[cfg(test)]
+mod scratch;
+mod settings;
+mod sizing;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod units;
+mod user;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use log::{Level, LevelFilter};
+
+use crate::supervisor::policy::{Mode, Policy};
+use environment::{inherited, lookup};
+use given::{Given, Line, add_variables, bad_cpu_request, unknown_variables};
+use options::Opt;
+use policy::{Circumstances, policy};
+use settings::{Place, Settings};
+
+pub use environment::stepped;
+pub use error::{Origin, UsageError};
+pub use help::{help, readme_table};
+pub use listen::{ListenAddress, ListenerSpec};
+pub use options::{OPTIONS, OptionSpec};
+pub use placeholders::{Bound, Template};
+pub use sizing::{Instances, MOST_INSTANCES, Sizing};
+pub use user::Credentials;
+
+/// The variable that holds how much CPU the pod requests, from the downward
+/// API.
+const CPU_REQUEST: &str = "CLINIT_CPU_REQUEST";
+
+/// What clinit was called for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// To run a command.
+    Run(Box<Config>),
+    /// To say how many CPUs and workers there are.
+    Cpus(Sizing),
+    /// To print [`help()`].
+    Help,
+    /// To print its version.
+    Version,
+}
+
+/// A command line and environment that are understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// What clinit was called for.
+    pub invocation: Invocation,
+    /// What is to be logged, once there is a log.
+    pub notes: Vec<Note>,
+    /// What that log is like.
+    pub log: LogOptions,
+}
+
+/// A line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// How much it matters.
+    pub level: Level,
+    /// What it says.
+    pub text: String,
+}
+
+/// What clinit's own log is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// What matters enough to be written.
+    pub level: LevelFilter,
+}
+
+/// How a line of clinit's own log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// As one JSON object.
+    Json,
+}
+
+/// What is to be run, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The program and its arguments; there is at least the program. In
+    /// cluster mode its arguments may hold placeholders: see [`Template`].
+    pub command: Vec<OsString>,
+    /// The rules for the core. `instances` and `most_instances` hold for any
+    /// machine, until [`Sizing::workers`] says what `instances` is on this one.
+    pub policy: Policy,
+    /// How many workers were asked for.
+    pub sizing: Sizing,
+    /// The listeners to make, in the order of their descriptors.
+    pub listeners: Vec<ListenerSpec>,
+    /// In which further ways workers are told of the listeners.
+    pub dialects: Dialects,
+    /// Who workers run as; none: as clinit does.
+    pub credentials: Option<Credentials>,
+    /// Where workers run, an absolute path; none: where clinit does.
+    pub chdir: Option<PathBuf>,
+    /// The environment that workers start from, without the variables that are
+    /// clinit's options. The variables of `LISTEN_FDS` and the like are in it
+    /// as clinit found them.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The variables of `environment` that every slot has another value of:
+    /// see [`stepped`].
+    pub env_steps: Vec<OsString>,
+    /// Whether each slot gets a CPU of its own.
+    pub pin: bool,
+}
+
+/// In which ways, besides systemd's and einhorn's, workers are told of the
+/// listeners that they are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dialects {
+    /// `SERVER_STARTER_PORT`, as `Server::Starter` sets it.
+    pub server_starter: bool,
+    /// `NGINX`, as nginx sets it for its own successor.
+    pub nginx: bool,
+}
+
+/// Reads a command line, without the program's own name, and an environment.
+/// Relative paths are below `cwd`.
+///
+/// # Errors
+///
+/// Whatever cannot be run as it stands: an option that is not known, a value
+/// that is not accepted, a contradiction, a file that cannot be read.
+pub fn parse(
+    argv: &[OsString],
+    env: &[(OsString, OsString)],
+    cwd: &Path,
+) -> Result<Parsed, UsageError> {
+    let root = Path::new("/");
+    parse_at(Place { cwd, root }, argv, env)
+}
+
+/// [`parse`], with /etc/passwd and /etc/group below another root.
+fn parse_at(
+    place: Place<'_>,
+    argv: &[OsString],
+    env: &[(OsString, OsString)],
+) -> Result<Parsed, UsageError> {
+    match Line::read(argv)? {
+        Line::Help => Ok(printing(Invocation::Help)),
+        Line::Version => Ok(printing(Invocation::Version)),
+        Line::Cpus(given) => cpus(given, place, env),
+        Line::Command(given, command) => run(given, command, place, env),
+    }
+}
+
+/// What needs neither options nor an environment.
+fn printing(invocation: Invocation) -> Parsed {
+    let log = log_options(&Settings::default());
+    Parsed {
+        invocation,
+        notes: Vec::new(),
+        log,
+    }
+}
+
+/// `clinit cpus`. It is run beside a clinit whose variables it sees, so those
+/// that have no bearing on it are left alone.
+fn cpus(
+    mut given: Vec<Given>,
+    place: Place<'_>,
+    env: &[(OsString, OsString)],
+) -> Result<Parsed, UsageError> {
+    add_variables(&mut given, env, OptionSpec::is_of_cpus)?;
+    let settings = Settings::read(given, place)?;
+    let mut notes = Vec::new();
+    let sizing = sizing(&settings, Instances::Max, env, &mut notes);
+    Ok(Parsed {
+        invocation: Invocation::Cpus(sizing),
+        notes,
+        log: log_options(&settings),
+    })
+}
+
+fn run(
+    mut given: Vec<Given>,
+    command: Vec<OsString>,
+    place: Place<'_>,
+    env: &[(OsString, OsString)],
+) -> Result<Parsed, UsageError> {
+    add_variables(&mut given, env, |_| true)?;
+    let mode = mode(&given)?;
+    let settings = Settings::read(given, place)?;
+    let program = command.first().ok_or(UsageError::NoCommand)?;
+    if program.is_empty() {
+        return Err(UsageError::EmptyCommand);
+    }
+
+    let mut notes = unknown_variables(env);
+    let sizing = sizing(&settings, Instances::Exactly(1), env, &mut notes);
+    if matches!(sizing.instances, Instances::Exactly(_)) && sizing.worker_memory.is_some() {
+        notes.push(Note {
+            level: Level::Warn,
+            text: "--worker-memory is of no effect: it bounds max, P% and Nx".into(),
+        });
+    }
+    let circumstances = Circumstances {
+        mode,
+        in_kubernetes: sizing.in_kubernetes,
+        has_listener: !settings.listeners.is_empty() || inherits_listeners(env),
+        program,
+    };
+    let policy = policy(&settings, &circumstances);
+    if mode == Mode::Cluster && settings.instances.is_none() {
+        notes.push(Note {
+            level: Level::Info,
+            text: "-l without -i: one worker, as with -i 1".into(),
+        });
+    }
+
+    let environment = settings.environment(inherited(env), place)?;
+    let env_steps = settings.env_steps(&environment)?;
+    let log = log_options(&settings);
+    let config = Config {
+        command,
+        policy,
+        sizing,
+        listeners: settings.listeners,
+        dialects: settings.dialects,
+        credentials: settings.user,
+        chdir: settings.chdir,
+        environment,
+        env_steps,
+        pin: settings.pin,
+    };
+    Ok(Parsed {
+        invocation: Invocation::Run(Box::new(config)),
+        notes,
+        log,
+    })
+}
+
+/// Which mode the given options make it; in init mode, none may be of cluster
+/// mode.
+fn mode(given: &[Given]) -> Result<Mode, UsageError> {
+    let makes_cluster = |id| matches!(id, Opt::Instances | Opt::Listen);
+    if given
+        .iter()
+        .any(|given| makes_cluster(given.origin.spec.id))
+    {
+        return Ok(Mode::Cluster);
+    }
+    match given.iter().find(|given| given.origin.spec.cluster_only) {
+        Some(given) => Err(UsageError::NeedsCluster(given.origin)),
+        None => Ok(Mode::Init),
+    }
+}
+
+/// How many workers there are to be: `otherwise` where nothing was asked for.
+fn sizing(
+    settings: &Settings,
+    otherwise: Instances,
+    env: &[(OsString, OsString)],
+    notes: &mut Vec<Note>,
+) -> Sizing {
+    let request = set(env, CPU_REQUEST);
+    let cpu_request_millis = request
+        .and_then(OsStr::to_str)
+        .and_then(sizing::cpu_request);
+    if let (Some(request), None) = (request, cpu_request_millis) {
+        notes.push(bad_cpu_request(request));
+    }
+    Sizing {
+        instances: settings.instances.unwrap_or(otherwise),
+        max_instances: settings.max_instances,
+        worker_memory: settings.worker_memory,
+        in_kubernetes: set(env, "KUBERNETES_SERVICE_HOST").is_some(),
+        cpu_request_millis,
+    }
+}
+
+/// Whether whoever started clinit handed listeners down to it.
+fn inherits_listeners(env: &[(OsString, OsString)]) -> bool {
+    set(env, "LISTEN_FDS").is_some_and(|count| count != "0")
+}
+
+/// A variable's value; an empty variable is an unset one.
+fn set<'a>(env: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
+    lookup(env, name.as_ref()).filter(|value| !value.is_empty())
+}
+
+fn log_options(settings: &Settings) -> LogOptions {
+    LogOptions {
+        format: settings.log_format,
+        level: settings.log_level(),
+    }
+}

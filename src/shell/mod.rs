@@ -1,1 +1,101 @@
-//! Waits for events, performs actions.
+//! The shell: waits for events, tells the core, performs its actions.
+//!
+//! One thread and one epoll. Whatever fails here becomes an event; once the
+//! loop runs, nothing returns an error.
+
+mod closing;
+mod cpus;
+mod listeners;
+mod log;
+mod perform;
+mod plan;
+mod start;
+mod token;
+mod tree;
+mod wait;
+mod workers;
+
+use std::collections::VecDeque;
+
+use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
+use crate::sys::poll::Poller;
+use crate::sys::signals::SignalQueue;
+use crate::sys::{clock, random};
+use closing::Closing;
+use listeners::Listeners;
+use plan::Plan;
+pub use start::run;
+use workers::Workers;
+
+pub use crate::sys::start::{Inherited, arguments};
+
+/// Clinit, running.
+struct Shell {
+    inherited: Inherited,
+    poller: Poller,
+    signals: SignalQueue,
+    supervisor: Supervisor,
+    plan: Plan,
+    listeners: Listeners,
+    workers: Workers,
+    /// What has happened and the core does not know yet.
+    events: VecDeque<Event>,
+    /// What the rest of the tree has been sent, once it has.
+    sweep: Option<Signal>,
+    /// How often in a row there was no room for a worker.
+    exhausted: u32,
+    /// Whether the workers have been looked at for masters among them.
+    looked_for_masters: bool,
+    closing: Closing,
+    outcome: Option<Outcome>,
+}
+
+impl Shell {
+    /// Runs to the end and returns the exit code.
+    fn run(mut self) -> u8 {
+        loop {
+            self.tell();
+            if let Some(outcome) = self.outcome {
+                self.closing.say(outcome, now());
+                return outcome.code;
+            }
+            self.wait();
+        }
+    }
+
+    /// Tells the core everything that has happened, and then that time has
+    /// passed: a worker that left just before its deadline has left.
+    fn tell(&mut self) {
+        loop {
+            while let Some(event) = self.events.pop_front() {
+                self.step(event);
+            }
+            if self
+                .supervisor
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= now())
+            {
+                self.step(Event::DeadlineReached);
+            }
+            self.reap();
+            if self.events.is_empty() || self.outcome.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = Now {
+            time: now(),
+            entropy: random::entropy(),
+        };
+        for action in self.supervisor.step(event, now) {
+            self.perform(action);
+        }
+    }
+}
+
+/// Now, for the core: milliseconds of the monotonic clock.
+fn now() -> Time {
+    Time::from_millis(clock::monotonic_ms())
+}

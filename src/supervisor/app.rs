@@ -1,5 +1,10 @@
 //! One app: its slots, and what becomes of their workers.
 
+mod backoff;
+mod rest;
+mod scaling;
+mod stopping;
+
 use std::time::Duration;
 
 use super::Turn;
@@ -8,6 +13,8 @@ use super::policy::{Mode, Policy, Ready, Restart};
 use super::signal::Signal;
 use super::slot::{Next, Slot, State};
 use super::time::Time;
+pub(super) use rest::Rest;
+use stopping::kill_slot;
 
 /// How long a group outlives its main process that exited unasked: from TERM
 /// to KILL, and, like every group, from KILL to being given up.
@@ -35,17 +42,6 @@ pub(super) struct App {
     pub(super) first_failure: Option<u8>,
     /// The exit status of the worker that ended last.
     pub(super) last_status: Option<u8>,
-}
-
-/// What an app whose slots have all come to rest amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// Every worker finished, and none is to be run again.
-    Finished,
-    /// No slot can run its worker.
-    GaveUp,
-    /// Every worker obeyed a forwarded signal and left with 0.
-    Obeyed,
 }
 
 impl App {
@@ -154,10 +150,9 @@ impl App {
                 self.slots.get_mut(number)?.state = State::Failed;
                 return Some(error);
             }
-            match self.after_failure(number, turn) {
-                Next::Retry { retry_at } => State::Backoff { retry_at },
-                Next::Hold { .. } | Next::Stop | Next::Fail => State::Stopped,
-            }
+            let next = self.after_failure(number, turn);
+            self.vacate(number, next, turn);
+            return None;
         };
         self.slots.get_mut(number)?.state = state;
         None
@@ -241,7 +236,7 @@ impl App {
         number: usize,
         exit: Exit,
         served: bool,
-        turn: &mut Turn<'_>,
+        turn: &Turn<'_>,
     ) -> Next {
         match self.policy.restart {
             Restart::Never => return Next::Stop,
@@ -252,10 +247,6 @@ impl App {
         if exit.status() == 0
             && let Some(retry_at) = self.obeying_until.filter(|&until| until > now)
         {
-            turn.note(Note::RestartHeld {
-                slot: slot_number(number),
-                delay: retry_at.since(now),
-            });
             return Next::Hold { retry_at };
         }
         let proven = self
@@ -277,26 +268,19 @@ impl App {
         if let Some(slot) = self.slots.get_mut(number) {
             slot.failures = 0;
         }
-        self.retry_in(number, delay, turn)
+        Next::Retry {
+            retry_at: now + delay,
+        }
     }
 
     /// Counts a failure and returns when to try again (invariant 9).
-    fn after_failure(&mut self, number: usize, turn: &mut Turn<'_>) -> Next {
-        let most = self.most_failures();
+    fn after_failure(&mut self, number: usize, turn: &Turn<'_>) -> Next {
+        let most = backoff::most_failures(&self.policy);
         let failures = self.slots.get_mut(number).map_or(1, |slot| {
             slot.failures = slot.failures.saturating_add(1).min(most);
             slot.failures
         });
-        let delay = backoff(&self.policy, failures, turn.now.entropy);
-        self.retry_in(number, delay, turn)
-    }
-
-    fn retry_in(&self, number: usize, delay: Duration, turn: &mut Turn<'_>) -> Next {
-        turn.note(Note::RestartIn {
-            slot: slot_number(number),
-            delay,
-            failures: self.slots.get(number).map_or(0, |slot| slot.failures),
-        });
+        let delay = backoff::delay(&self.policy, failures, turn.now.entropy);
         Next::Retry {
             retry_at: turn.now.time + delay,
         }
@@ -319,142 +303,36 @@ impl App {
     }
 
     fn vacate(&mut self, number: usize, next: Next, turn: &mut Turn<'_>) {
-        let state = match next {
-            Next::Retry { retry_at } if retry_at <= turn.now.time => {
+        let now = turn.now.time;
+        let slot_number = slot_number(number);
+        let Some(slot) = self.slots.get_mut(number) else {
+            return;
+        };
+        slot.state = match next {
+            Next::Retry { retry_at } if retry_at <= now => {
                 self.spawn(number, turn);
                 return;
             }
-            Next::Retry { retry_at } => State::Backoff { retry_at },
-            Next::Hold { retry_at } => State::Held { retry_at },
+            Next::Retry { retry_at } => {
+                let (delay, failures) = (retry_at.since(now), slot.failures);
+                turn.note(Note::RestartIn {
+                    slot: slot_number,
+                    delay,
+                    failures,
+                });
+                State::Backoff { retry_at }
+            }
+            Next::Hold { retry_at } => {
+                let delay = retry_at.since(now);
+                turn.note(Note::RestartHeld {
+                    slot: slot_number,
+                    delay,
+                });
+                State::Held { retry_at }
+            }
             Next::Stop => State::Stopped,
             Next::Fail => State::Failed,
         };
-        if let Some(slot) = self.slots.get_mut(number) {
-            slot.state = state;
-        }
-    }
-
-    // ---- asking to stop ----
-
-    /// Asks every worker to stop and takes every restart back. Returns how
-    /// many were asked.
-    pub(super) fn drain(&mut self, turn: &mut Turn<'_>) -> u32 {
-        (0..self.slots.len())
-            .filter(|&number| self.drain_slot(number, turn))
-            .count()
-            .try_into()
-            .unwrap_or(u32::MAX)
-    }
-
-    fn drain_slot(&mut self, number: usize, turn: &mut Turn<'_>) -> bool {
-        let kill_at = turn.now.time + self.policy.grace;
-        let Some(slot) = self.slots.get_mut(number) else {
-            return false;
-        };
-        match slot.state {
-            State::Spawning { worker }
-            | State::Starting { worker, .. }
-            | State::Ready { worker, .. } => {
-                slot.state = State::Draining { worker, kill_at };
-                turn.signal(worker, Target::Main, self.policy.stop_signal);
-                // A worker that somebody stopped hears nothing until it goes on.
-                turn.signal(worker, Target::Main, Signal::CONT);
-                true
-            }
-            State::Leftover {
-                worker,
-                until,
-                killed,
-                ..
-            } => {
-                slot.state = State::Leftover {
-                    worker,
-                    until: until.min(kill_at),
-                    killed,
-                    next: Next::Stop,
-                };
-                false
-            }
-            State::Backoff { .. } | State::Held { .. } => {
-                slot.state = State::Stopped;
-                false
-            }
-            // It keeps the deadline that it has.
-            State::Draining { .. } | State::Killed { .. } | State::Stopped | State::Failed => false,
-        }
-    }
-
-    /// SIGKILL to every worker, and to what is left of one.
-    pub(super) fn kill(&mut self, turn: &mut Turn<'_>) -> bool {
-        let mut killed = false;
-        for slot in &mut self.slots {
-            if let Some(state) = kill_slot(slot.state, turn) {
-                slot.state = state;
-                killed = true;
-            }
-        }
-        killed
-    }
-
-    // ---- scaling ----
-
-    pub(super) fn scale_up(&mut self, turn: &mut Turn<'_>) {
-        let wanted = self.wanted();
-        if wanted >= self.policy.most_instances {
-            turn.note(Note::ScaleRefused(wanted));
-            return;
-        }
-        turn.note(Note::Scaled(wanted + 1));
-        let Some(number) = self.slots.iter().position(|slot| !slot.wanted) else {
-            self.slots.push(Slot::new());
-            self.spawn(self.slots.len() - 1, turn);
-            return;
-        };
-        let Some(slot) = self.slots.get_mut(number) else {
-            return;
-        };
-        slot.wanted = true;
-        slot.failures = 0;
-        match &mut slot.state {
-            // Its next worker comes when this one is gone (invariant 2).
-            State::Leftover { next, .. } => {
-                *next = Next::Retry {
-                    retry_at: turn.now.time,
-                }
-            }
-            State::Draining { .. } | State::Killed { .. } => {}
-            State::Spawning { .. }
-            | State::Starting { .. }
-            | State::Ready { .. }
-            | State::Backoff { .. }
-            | State::Held { .. }
-            | State::Stopped
-            | State::Failed => self.spawn(number, turn),
-        }
-    }
-
-    pub(super) fn scale_down(&mut self, turn: &mut Turn<'_>) {
-        let wanted = self.wanted();
-        let last = |counts: fn(&Slot) -> bool| {
-            self.slots
-                .iter()
-                .rposition(|slot| slot.wanted && counts(slot))
-        };
-        // A slot that can run nothing is missed least.
-        let last = last(Slot::rests).or_else(|| last(|_| true));
-        let (Some(number), true) = (last, wanted > 1) else {
-            turn.note(Note::ScaleRefused(wanted));
-            return;
-        };
-        turn.note(Note::Scaled(wanted - 1));
-        if let Some(slot) = self.slots.get_mut(number) {
-            slot.wanted = false;
-        }
-        self.drain_slot(number, turn);
-    }
-
-    fn wanted(&self) -> u32 {
-        slot_number(self.slots.iter().filter(|slot| slot.wanted).count())
     }
 
     // ---- signals ----
@@ -550,40 +428,6 @@ impl App {
         self.slots.iter().all(|slot| slot.state.worker().is_none())
     }
 
-    /// What the app amounts to where no slot of it can go on by itself. Only
-    /// a further failure makes it give up: scaling the good slots away does
-    /// not.
-    pub(super) fn rest(&self, just_failed: bool) -> Option<Rest> {
-        let wanted = || self.slots.iter().filter(|slot| slot.wanted);
-        let hopeless = |slot: &Slot| match slot.state {
-            State::Ready { .. } | State::Draining { .. } | State::Killed { .. } => false,
-            State::Failed
-            | State::Leftover {
-                next: Next::Fail, ..
-            } => true,
-            State::Spawning { .. }
-            | State::Starting { .. }
-            | State::Leftover { .. }
-            | State::Backoff { .. }
-            | State::Held { .. }
-            | State::Stopped => slot.failures >= self.policy.max_restarts,
-        };
-        if just_failed && wanted().all(hopeless) {
-            return Some(Rest::GaveUp);
-        }
-        if !self.is_vacant() {
-            return None;
-        }
-        if wanted().all(Slot::rests) {
-            let failed = wanted().any(|slot| slot.state == State::Failed);
-            return Some(if failed { Rest::GaveUp } else { Rest::Finished });
-        }
-        let obeyed = |slot: &Slot| matches!(slot.state, State::Held { .. });
-        wanted()
-            .all(|slot| obeyed(slot) || slot.rests())
-            .then_some(Rest::Obeyed)
-    }
-
     fn slot_running(&self, worker: WorkerId) -> Option<usize> {
         self.slots
             .iter()
@@ -628,94 +472,8 @@ impl App {
             | State::Failed => false,
         })
     }
-
-    /// Where counting failures may end: they decide about giving up, and
-    /// about a delay that no longer grows.
-    fn most_failures(&self) -> u32 {
-        let mut doublings = 1;
-        let mut delay = self.policy.backoff_min.max(Duration::from_millis(1));
-        while delay < self.policy.backoff_max {
-            delay = delay.saturating_mul(2);
-            doublings += 1;
-        }
-        self.policy.max_restarts.max(doublings)
-    }
-}
-
-/// The state after SIGKILL, which is sent.
-fn kill_slot(state: State, turn: &mut Turn<'_>) -> Option<State> {
-    let gone_by = turn.now.time + KILL_TIMEOUT;
-    let (worker, killed) = match state {
-        State::Spawning { worker }
-        | State::Starting { worker, .. }
-        | State::Ready { worker, .. }
-        | State::Draining { worker, .. } => (worker, State::Killed { worker, gone_by }),
-        State::Leftover {
-            worker,
-            killed: false,
-            next,
-            ..
-        } => (
-            worker,
-            State::Leftover {
-                worker,
-                until: gone_by,
-                killed: true,
-                next,
-            },
-        ),
-        State::Killed { .. }
-        | State::Leftover { killed: true, .. }
-        | State::Backoff { .. }
-        | State::Held { .. }
-        | State::Stopped
-        | State::Failed => return None,
-    };
-    turn.signal(worker, Target::Group, Signal::KILL);
-    Some(killed)
-}
-
-/// The delay before the restart that follows this many failures in a row:
-/// doubling from the least to the most, less up to a fifth of jitter.
-fn backoff(policy: &Policy, failures: u32, entropy: u64) -> Duration {
-    let doublings = failures.saturating_sub(1).min(31);
-    let delay = policy
-        .backoff_min
-        .saturating_mul(1 << doublings)
-        .min(policy.backoff_max);
-    let jitter = u64::try_from(delay.as_millis() / 5).unwrap_or(u64::MAX);
-    let less = entropy.checked_rem(jitter.saturating_add(1)).unwrap_or(0);
-    delay.saturating_sub(Duration::from_millis(less))
 }
 
 fn slot_number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::supervisor::tests::policy;
-
-    #[test]
-    fn backoff_doubles_to_its_bound_and_jitters_down_by_a_fifth_at_most() {
-        let policy = Policy {
-            backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(15),
-            ..policy()
-        };
-        let bounds = [100, 200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000];
-        for (failures, bound) in (1..).zip(bounds) {
-            let bound = Duration::from_millis(bound);
-            assert_eq!(backoff(&policy, failures, 0), bound);
-            for entropy in [1, 7, 12345, u64::MAX] {
-                let delay = backoff(&policy, failures, entropy);
-                assert!(
-                    delay <= bound && delay >= bound * 4 / 5,
-                    "{delay:?} of {bound:?}"
-                );
-            }
-        }
-        assert_eq!(backoff(&policy, u32::MAX, 0), policy.backoff_max);
-    }
 }

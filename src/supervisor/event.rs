@@ -140,7 +140,7 @@ pub enum Target {
 
 /// A command to the shell. Performing it never blocks; where it fails, the
 /// failure comes back as an [`Event`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Run the app's command as this worker. Answered by `Executed` or
     /// `SpawnFailed`.

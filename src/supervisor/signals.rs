@@ -28,6 +28,10 @@ pub enum Meaning {
 impl Meaning {
     /// What this signal means in this mode.
     #[must_use]
+    #[expect(
+        clippy::match_same_arms,
+        reason = "a table, in the order it is read in"
+    )]
     pub fn of(arrival: Arrival, mode: Mode) -> Self {
         let Arrival {
             signal,

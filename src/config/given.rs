@@ -1,0 +1,252 @@
+//! What was given: the options of a command line and of an environment, each
+//! with its value as it was written. What the values mean is not known here.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use lexopt::{Arg, Parser};
+use log::Level;
+
+use super::Note;
+use super::environment::lookup;
+use super::error::{Form, Origin, UsageError, quoted, shown};
+use super::options::{self, OPTIONS, Opt, OptionSpec};
+use super::suggest;
+
+/// What a variable of ours begins with.
+const PREFIX: &[u8] = b"CLINIT_";
+
+/// What Kubernetes calls the variables of a Service named `clinit`.
+const OF_KUBERNETES: [&[u8]; 2] = [b"CLINIT_PORT", b"CLINIT_SERVICE_"];
+
+/// What clinit sets for its workers, or reads and leaves to them.
+const NO_OPTIONS: [&str; 4] = [
+    "CLINIT_SLOT",
+    "CLINIT_SLOTS",
+    "CLINIT_GENERATION",
+    super::CPU_REQUEST,
+];
+
+/// An option that was given, with its value; a switch's value is empty.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) origin: Origin,
+    pub(super) value: OsString,
+}
+
+impl Given {
+    /// What a value is read with; the error is the reason why it is refused.
+    pub(super) fn read<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, UsageError> {
+        let text = self.value.to_str().ok_or("it is not valid UTF-8");
+        text.map_err(String::from)
+            .and_then(parse)
+            .map_err(|reason| self.refused(reason))
+    }
+
+    /// The error of a value that is refused for this reason.
+    pub(super) fn refused(&self, reason: impl Into<String>) -> UsageError {
+        UsageError::BadValue {
+            origin: self.origin,
+            value: self.value.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    fn is_of(&self, spec: &OptionSpec) -> bool {
+        self.origin.spec.id == spec.id
+    }
+}
+
+/// A command line.
+pub(super) enum Line {
+    /// `-h` came before any error.
+    Help,
+    /// `-V` did.
+    Version,
+    /// The verb `cpus`.
+    Cpus(Vec<Given>),
+    /// Options, and a command that may be empty.
+    Command(Vec<Given>, Vec<OsString>),
+}
+
+impl Line {
+    /// Reads a command line without its first word, the program's name.
+    pub(super) fn read(argv: &[OsString]) -> Result<Self, UsageError> {
+        match argv.split_first() {
+            Some((verb, argv)) if verb == "cpus" => {
+                let line = Self::read_options(argv)?;
+                if let Self::Command(given, command) = line {
+                    return Self::cpus(given, command);
+                }
+                Ok(line)
+            }
+            _ => Self::read_options(argv),
+        }
+    }
+
+    fn cpus(given: Vec<Given>, arguments: Vec<OsString>) -> Result<Self, UsageError> {
+        if let Some(argument) = arguments.into_iter().next() {
+            return Err(UsageError::CpusArgument(argument));
+        }
+        match given.iter().find(|given| !given.origin.spec.is_of_cpus()) {
+            Some(given) => Err(UsageError::NotOfCpus(given.origin)),
+            None => Ok(Self::Cpus(given)),
+        }
+    }
+
+    fn read_options(argv: &[OsString]) -> Result<Self, UsageError> {
+        let mut given: Vec<Given> = Vec::new();
+        let mut command = Vec::new();
+        let mut parser = Parser::from_args(argv);
+        while let Some(argument) = parser.next().map_err(unwanted_value)? {
+            let (form, spec, name) = match argument {
+                Arg::Short(letter) => (Form::Short, options::of_letter(letter), letter.into()),
+                Arg::Long(name) => (Form::Long, options::of_name(name), name.to_owned()),
+                Arg::Value(first) => {
+                    command.push(first);
+                    command.extend(parser.try_raw_args().into_iter().flatten());
+                    break;
+                }
+            };
+            let Some(spec) = spec else {
+                return Err(unknown_option(form, &name, parser.value().ok().as_deref()));
+            };
+            if spec.id == Opt::Help {
+                return Ok(Self::Help);
+            }
+            if spec.id == Opt::Version {
+                return Ok(Self::Version);
+            }
+            let origin = Origin { spec, form };
+            let value = if spec.is_switch() {
+                OsString::new()
+            } else {
+                let missing = |_| UsageError::MissingValue(origin);
+                parser.value().map_err(missing)?
+            };
+            if !spec.repeatable && given.iter().any(|given| given.is_of(spec)) {
+                return Err(UsageError::Repeated(origin));
+            }
+            given.push(Given { origin, value });
+        }
+        Ok(Self::Command(given, command))
+    }
+}
+
+/// The only error that lexopt has for the next option: a switch's value.
+fn unwanted_value(error: lexopt::Error) -> UsageError {
+    if let lexopt::Error::UnexpectedValue { option, value } = error {
+        return UsageError::UnwantedValue { option, value };
+    }
+    let (option, value) = (error.to_string(), OsString::new());
+    UsageError::UnwantedValue { option, value }
+}
+
+fn unknown_option(form: Form, name: &str, value: Option<&OsStr>) -> UsageError {
+    let dashes = if form == Form::Short { "-" } else { "--" };
+    UsageError::UnknownOption {
+        option: format!("{dashes}{name}"),
+        meant: suggest::option(name, value.and_then(OsStr::to_str)),
+    }
+}
+
+/// Adds the options that `env` has a variable for, of those that are
+/// `wanted` and not already given. An empty variable is an unset one.
+pub(super) fn add_variables(
+    given: &mut Vec<Given>,
+    env: &[(OsString, OsString)],
+    wanted: impl Fn(&OptionSpec) -> bool,
+) -> Result<(), UsageError> {
+    for spec in OPTIONS {
+        if !wanted(spec) || given.iter().any(|given| given.is_of(spec)) {
+            continue;
+        }
+        let variable = spec.variable();
+        let value = variable.and_then(|variable| lookup(env, variable.as_ref()));
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        let form = Form::Variable;
+        let origin = Origin { spec, form };
+        let whole = Given {
+            origin,
+            value: value.to_owned(),
+        };
+        if spec.is_switch() {
+            if whole.read(is_on)? {
+                given.push(whole);
+            }
+        } else if spec.repeatable {
+            let parts = whole.value.as_bytes().split(|byte| separates(spec, *byte));
+            let parts = parts.filter(|part| !part.is_empty());
+            given.extend(parts.map(|part| Given {
+                origin,
+                value: OsString::from_vec(part.to_vec()),
+            }));
+        } else {
+            given.push(whole);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a variable that holds several values has an end of one here. The
+/// values of `CLINIT_ENV` may themselves hold commas and blanks.
+fn separates(spec: &OptionSpec, byte: u8) -> bool {
+    if spec.id == Opt::Env {
+        return byte == b'\n';
+    }
+    byte == b',' || byte.is_ascii_whitespace()
+}
+
+/// Whether a switch's variable turns it on.
+fn is_on(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "true" | "yes" => Ok(true),
+        "0" | "false" | "no" => Ok(false),
+        _ => Err("accepted are 1, true, yes, 0, false and no".into()),
+    }
+}
+
+/// A warning for each variable that looks like an option's and is none.
+pub(super) fn unknown_variables(env: &[(OsString, OsString)]) -> Vec<Note> {
+    let known: Vec<String> = OPTIONS.iter().filter_map(OptionSpec::variable).collect();
+    let is_unknown = |name: &OsStr| {
+        let bytes = name.as_bytes();
+        bytes.starts_with(PREFIX)
+            && !OF_KUBERNETES.iter().any(|of| bytes.starts_with(of))
+            && !NO_OPTIONS.iter().any(|other| name == *other)
+            && !known.iter().any(|known| name == known.as_str())
+    };
+    env.iter()
+        .filter(|(name, value)| is_unknown(name) && !value.is_empty())
+        .map(|(name, _)| unknown_variable(name, &known))
+        .collect()
+}
+
+fn unknown_variable(name: &OsStr, known: &[String]) -> Note {
+    let bare = |name: &str| name.get(PREFIX.len()..).unwrap_or_default().to_owned();
+    let meant = name.to_str().and_then(|name| {
+        let options = known.iter().map(|known| bare(known));
+        suggest::nearest(&bare(name), options)
+    });
+    let meant = meant.map_or(String::new(), |meant| {
+        format!(": did you mean CLINIT_{meant}?")
+    });
+    Note {
+        level: Level::Warn,
+        text: format!("unknown variable {}{meant}", shown(name)),
+    }
+}
+
+/// The warning for a request for CPUs that cannot be read.
+pub(super) fn bad_cpu_request(value: &OsStr) -> Note {
+    let (variable, value) = (super::CPU_REQUEST, quoted(value));
+    Note {
+        level: Level::Warn,
+        text: format!("{variable} {value} is ignored: accepted are 500m, 0.5 and 2"),
+    }
+}

@@ -1,0 +1,272 @@
+//! What the given options mean, one by one.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::environment::{Overrides, Variables, lookup, stepped};
+use super::error::UsageError;
+use super::given::Given;
+use super::listen::ListenerSpec;
+use super::options::Opt;
+use super::sizing::{Instances, MOST_INSTANCES};
+use super::units::{backoff, duration, size, whole};
+use super::user::Credentials;
+use super::{Dialects, LogFormat};
+use crate::supervisor::policy::{Ready, Restart, Signal};
+
+/// Where the files are that options name.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// What a relative path is relative to.
+    pub(super) cwd: &'a Path,
+    /// What /etc/passwd is below.
+    pub(super) root: &'a Path,
+}
+
+/// Every option's value, where it has one; of those that accept `auto`, it
+/// stands for none.
+#[derive(Default)]
+pub(super) struct Settings {
+    pub(super) instances: Option<Instances>,
+    pub(super) max_instances: Option<u32>,
+    pub(super) worker_memory: Option<u64>,
+    pub(super) listeners: Vec<ListenerSpec>,
+    pub(super) dialects: Dialects,
+    pub(super) ready: Option<Ready>,
+    pub(super) drain_delay: Option<Duration>,
+    pub(super) grace: Option<Duration>,
+    pub(super) orphan_grace: Option<Duration>,
+    pub(super) stop_signal: Option<Signal>,
+    pub(super) restart: Option<Restart>,
+    pub(super) backoff: Option<(Duration, Duration)>,
+    pub(super) min_uptime: Option<Duration>,
+    pub(super) max_restarts: Option<u32>,
+    pub(super) user: Option<Credentials>,
+    pub(super) chdir: Option<PathBuf>,
+    env: Vec<Given>,
+    env_files: Vec<Given>,
+    env_steps: Vec<Given>,
+    pub(super) pin: bool,
+    pub(super) log_format: LogFormat,
+    log_level: Option<LevelFilter>,
+    verbosity: usize,
+}
+
+impl Settings {
+    /// Reads every value.
+    pub(super) fn read(given: Vec<Given>, place: Place<'_>) -> Result<Self, UsageError> {
+        let mut settings = Self::default();
+        let bound = given
+            .iter()
+            .find(|given| given.origin.spec.id == Opt::MaxInstances);
+        let bound = bound.cloned();
+        for given in given {
+            settings.set(given, place)?;
+        }
+        match (settings.instances, settings.max_instances, bound) {
+            (Some(Instances::Exactly(asked)), Some(most), Some(bound)) if asked > most => {
+                Err(bound.refused(format!("that is less than the {asked} that -i asks for")))
+            }
+            _ => Ok(settings),
+        }
+    }
+
+    fn set(&mut self, given: Given, place: Place<'_>) -> Result<(), UsageError> {
+        match given.origin.spec.id {
+            Opt::Instances => self.instances = Some(given.read(Instances::parse)?),
+            Opt::MaxInstances => self.max_instances = Some(given.read(max_instances)?),
+            Opt::WorkerMemory => self.worker_memory = Some(given.read(size)?),
+            Opt::Listen => {
+                let listener = given.read(|text| self.listener(text, place.cwd))?;
+                self.listeners.push(listener);
+            }
+            Opt::Share => given.read(share)?,
+            Opt::SocketsAs => self.dialects = given.read(dialects)?,
+            Opt::Ready => self.ready = Some(given.read(ready)?),
+            Opt::DrainDelay => self.drain_delay = given.read(or_auto)?,
+            Opt::Grace => self.grace = given.read(or_auto)?,
+            Opt::OrphanGrace => self.orphan_grace = Some(given.read(|t| duration(t, ""))?),
+            Opt::StopSignal => self.stop_signal = given.read(stop_signal)?,
+            Opt::Restart => self.restart = Some(given.read(restart)?),
+            Opt::Backoff => self.backoff = Some(given.read(backoff)?),
+            Opt::MinUptime => self.min_uptime = Some(given.read(|t| duration(t, ""))?),
+            Opt::MaxRestarts => self.max_restarts = Some(given.read(max_restarts)?),
+            Opt::User => self.user = Some(given.read(|t| Credentials::parse(t, place.root))?),
+            Opt::Chdir => self.chdir = Some(path(&given, place)?),
+            Opt::Env => self.env.push(given),
+            Opt::EnvFile => self.env_files.push(given),
+            Opt::EnvStep => self.env_steps.push(given),
+            Opt::Pin => self.pin = true,
+            Opt::LogFormat => self.log_format = given.read(log_format)?,
+            Opt::LogLevel => self.log_level = Some(given.read(log_level)?),
+            Opt::Verbose => self.verbosity += 1,
+            // The command line's reader has answered them.
+            Opt::Help | Opt::Version => {}
+        }
+        Ok(())
+    }
+
+    /// A further listener, unlike those before it.
+    fn listener(&self, text: &str, cwd: &Path) -> Result<ListenerSpec, String> {
+        let listener = ListenerSpec::parse(text, cwd)?;
+        for other in &self.listeners {
+            if listener.name.is_some() && listener.name == other.name {
+                return Err("another listener has that name".into());
+            }
+            if listener.address.clashes_with(&other.address) {
+                return Err("another listener has that address".into());
+            }
+        }
+        Ok(listener)
+    }
+
+    /// The level of clinit's own log: each `-v` adds one to what
+    /// `--log-level` says.
+    pub(super) fn log_level(&self) -> LevelFilter {
+        let level = self.log_level.unwrap_or(LevelFilter::Info);
+        let louder = LevelFilter::iter().filter(|louder| *louder > level);
+        louder.take(self.verbosity).last().unwrap_or(level)
+    }
+
+    /// The environment that workers start from: `inherited`, what env files
+    /// say over it, and what `--env` says over that.
+    pub(super) fn environment(
+        &self,
+        inherited: Variables,
+        place: Place<'_>,
+    ) -> Result<Variables, UsageError> {
+        let mut overrides = Overrides::default();
+        for given in &self.env_files {
+            let path = path(given, place)?;
+            overrides
+                .add_file(&path, &inherited)
+                .map_err(|reason| given.refused(reason))?;
+        }
+        for given in &self.env {
+            overrides
+                .add_pair(&given.value)
+                .map_err(|reason| without_value(given).refused(reason))?;
+        }
+        Ok(overrides.over(inherited))
+    }
+
+    /// The variables that are stepped, each of which `environment` has to hold
+    /// a whole number for.
+    pub(super) fn env_steps(&self, environment: &Variables) -> Result<Vec<OsString>, UsageError> {
+        let mut names = Vec::new();
+        for given in &self.env_steps {
+            let value = lookup(environment, &given.value)
+                .ok_or_else(|| given.refused("workers have no such variable"))?;
+            if stepped(value, MOST_INSTANCES).is_none() {
+                return Err(given.refused("that variable's value is not a whole number"));
+            }
+            if names.contains(&given.value) {
+                return Err(given.refused("that variable is stepped twice"));
+            }
+            names.push(given.value.clone());
+        }
+        Ok(names)
+    }
+}
+
+/// What of `K=V` may be shown in a message.
+fn without_value(given: &Given) -> Given {
+    let text = given.value.to_string_lossy();
+    let name = text.split_inclusive('=').next().unwrap_or_default();
+    Given {
+        origin: given.origin,
+        value: name.into(),
+    }
+}
+
+/// An absolute path.
+fn path(given: &Given, place: Place<'_>) -> Result<PathBuf, UsageError> {
+    if given.value.is_empty() {
+        return Err(given.refused("a path is missing"));
+    }
+    Ok(place.cwd.join(&given.value))
+}
+
+fn max_instances(text: &str) -> Result<u32, String> {
+    whole(text)
+        .filter(|most| (1..=MOST_INSTANCES).contains(most))
+        .ok_or_else(|| format!("accepted is a whole number from 1 to {MOST_INSTANCES}"))
+}
+
+fn max_restarts(text: &str) -> Result<u32, String> {
+    whole(text)
+        .filter(|most| *most >= 1)
+        .ok_or_else(|| format!("accepted is a whole number from 1 to {}", u32::MAX))
+}
+
+fn share(text: &str) -> Result<(), String> {
+    match text {
+        "queue" => Ok(()),
+        _ => Err("accepted is queue".into()),
+    }
+}
+
+fn dialects(text: &str) -> Result<Dialects, String> {
+    let mut dialects = Dialects::default();
+    for dialect in text.split(',') {
+        match dialect.trim_ascii() {
+            "server-starter" => dialects.server_starter = true,
+            "nginx" => dialects.nginx = true,
+            _ => return Err("accepted are server-starter and nginx, with a comma between".into()),
+        }
+    }
+    Ok(dialects)
+}
+
+fn ready(text: &str) -> Result<Ready, String> {
+    match (text, text.strip_prefix("after:")) {
+        ("auto", _) => Ok(Ready::Auto),
+        ("notify", _) => Ok(Ready::Notify),
+        (_, Some(text)) => duration(text, "").map(Ready::After),
+        _ => Err("accepted are auto, notify and after:DUR, as in after:5s".into()),
+    }
+}
+
+fn or_auto(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "auto" => Ok(None),
+        _ => duration(text, "auto, ").map(Some),
+    }
+}
+
+fn stop_signal(text: &str) -> Result<Option<Signal>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    match Signal::parse(text) {
+        Some(Signal::KILL) => Err("a worker cannot drain on KILL; --grace 0s kills at once".into()),
+        Some(Signal::STOP) => Err("STOP suspends a worker and never ends it".into()),
+        Some(signal) => Ok(Some(signal)),
+        None => Err("accepted are auto, and a signal as in TERM, SIGQUIT, 15 or RTMIN+3".into()),
+    }
+}
+
+fn restart(text: &str) -> Result<Restart, String> {
+    match text {
+        "always" => Ok(Restart::Always),
+        "on-failure" => Ok(Restart::OnFailure),
+        "never" => Ok(Restart::Never),
+        _ => Err("accepted are always, on-failure and never".into()),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("accepted are text and json".into()),
+    }
+}
+
+fn log_level(text: &str) -> Result<LevelFilter, String> {
+    text.parse()
+        .map_err(|_| "accepted are error, warn, info, debug, trace and off".into())
+}

@@ -1,0 +1,247 @@
+//! The listeners that clinit makes or was given, and what passes through
+//! their queues.
+
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::config::{Bound, Dialects, ListenAddress, ListenerSpec};
+use crate::sys::listener::{self, Address, BindError, Listener};
+use crate::sys::poll::{Interest, Poller};
+
+use super::token::Token;
+
+/// The number that a worker finds its first listener under.
+const FIRST_FD: i32 = 3;
+
+/// One listener and what is known of its queue.
+struct Held {
+    name: Option<String>,
+    socket: Listener,
+    /// How many connections have certainly arrived since it is watched.
+    arrivals: u32,
+    /// Whether the next wake-up may tell of a connection that was there
+    /// before the watch.
+    old_news: bool,
+}
+
+/// All listeners, in the order of their descriptors.
+#[derive(Default)]
+pub(super) struct Listeners {
+    held: Vec<Held>,
+    watched: bool,
+}
+
+/// The state of all queues when a worker started.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Baseline(Vec<Queue>);
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    waiting: u32,
+    arrivals: u32,
+}
+
+impl Listeners {
+    /// Takes over sockets that clinit was started with, and then binds those
+    /// that were asked for.
+    pub(super) fn open(
+        adopted: Vec<(Option<String>, Listener)>,
+        specs: &[ListenerSpec],
+    ) -> Result<Self, BindError> {
+        let mut held: Vec<Held> = adopted
+            .into_iter()
+            .map(|(name, socket)| Held {
+                name,
+                socket,
+                arrivals: 0,
+                old_news: false,
+            })
+            .collect();
+        for spec in specs {
+            let socket = listener::bind(&address(spec, specs))?;
+            held.push(Held {
+                name: spec.name.clone(),
+                socket,
+                arrivals: 0,
+                old_news: false,
+            });
+        }
+        Ok(Self {
+            held,
+            watched: false,
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Where they listen, for people.
+    pub(super) fn addresses(&self) -> String {
+        let addresses: Vec<_> = self.held.iter().map(|held| held.socket.local()).collect();
+        addresses.join(", ")
+    }
+
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.held.iter().map(|held| held.socket.as_fd()).collect()
+    }
+
+    pub(super) fn inodes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.held.iter().map(|held| held.socket.inode())
+    }
+
+    /// What a worker's arguments may refer to.
+    pub(super) fn bound(&self) -> Vec<Bound<'_>> {
+        (FIRST_FD..)
+            .zip(&self.held)
+            .map(|(fd, held)| Bound {
+                name: held.name.as_deref(),
+                fd,
+                port: held.socket.port(),
+            })
+            .collect()
+    }
+
+    /// The variables that tell a worker of them (`sd_listen_fds(3)`, einhorn's
+    /// README; `LISTEN_PID` is the child's to add).
+    pub(super) fn variables(&self, dialects: Dialects) -> Vec<(&'static str, String)> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let count = self.held.len();
+        let names: Vec<_> = self
+            .held
+            .iter()
+            .map(|held| held.name.as_deref().unwrap_or("unknown"))
+            .collect();
+        let mut variables = vec![
+            ("LISTEN_FDS", count.to_string()),
+            ("LISTEN_FDNAMES", names.join(":")),
+            ("EINHORN_FD_COUNT", count.to_string()),
+            ("EINHORN_MASTER_PID", std::process::id().to_string()),
+        ];
+        let numbered = || (FIRST_FD..).zip(&self.held);
+        if dialects.server_starter {
+            let pairs: Vec<_> = numbered()
+                .map(|(fd, held)| format!("{}={fd}", starter_name(&held.socket)))
+                .collect();
+            variables.push(("SERVER_STARTER_PORT", pairs.join(";")));
+        }
+        if dialects.nginx {
+            let list = numbered().fold(String::new(), |mut list, (fd, _)| {
+                let _ = write!(list, "{fd};");
+                list
+            });
+            variables.push(("NGINX", list));
+        }
+        variables
+    }
+
+    /// einhorn's numbered variables.
+    pub(super) fn numbered_variables(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        (0..self.held.len())
+            .zip(FIRST_FD..)
+            .map(|(index, fd)| (format!("EINHORN_FD_{index}"), fd.to_string()))
+    }
+
+    // ---- whether anything is taken from the queues ----
+    //
+    // A worker that exits right after it served is no failed start. Nobody
+    // tells who took a connection, but a queue that is shorter than what was
+    // there and what came has been taken from. Wake-ups are fewer than
+    // connections, never more, so what this proves is so.
+
+    pub(super) fn baseline(&self) -> Baseline {
+        let queues = self.held.iter().map(|held| Queue {
+            waiting: held.socket.queued(),
+            arrivals: held.arrivals,
+        });
+        Baseline(queues.collect())
+    }
+
+    /// Whether a connection has certainly been taken since.
+    pub(super) fn taken_since(&self, baseline: &Baseline) -> bool {
+        self.held.iter().zip(&baseline.0).any(|(held, then)| {
+            let came = held.arrivals.wrapping_sub(then.arrivals);
+            let waiting = held.socket.queued();
+            let counts = held.socket.counts_its_queue();
+            (counts || waiting == 0) && then.waiting.saturating_add(came) > waiting
+        })
+    }
+
+    /// Watches for arrivals, from the start of a worker until it has proved
+    /// itself; never for good, since each wake-up costs.
+    pub(super) fn watch(&mut self, poller: &Poller) {
+        if self.watched {
+            return;
+        }
+        self.watched = true;
+        for (index, held) in (0..).zip(&mut self.held) {
+            held.old_news = held.socket.queued() > 0;
+            if let Err(error) =
+                poller.add(&held.socket, Token::Listener(index).pack(), Interest::Edge)
+            {
+                log::debug!("cannot watch {}: {error}", held.socket.local());
+            }
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, poller: &Poller) {
+        if std::mem::take(&mut self.watched) {
+            for held in &self.held {
+                let _ = poller.remove(&held.socket);
+            }
+        }
+    }
+
+    pub(super) fn arrived(&mut self, index: u32) {
+        if let Some(held) = self.held.get_mut(index as usize)
+            && !std::mem::take(&mut held.old_news)
+        {
+            held.arrivals = held.arrivals.wrapping_add(1);
+        }
+    }
+
+    /// Closes clinit's copies: with a worker's last one the socket is closed,
+    /// and late clients fail at once.
+    pub(super) fn close(&mut self, poller: &Poller) {
+        self.unwatch(poller);
+        for held in self.held.drain(..) {
+            held.socket.remove_path();
+        }
+    }
+}
+
+fn starter_name(socket: &Listener) -> String {
+    let local = socket.local();
+    match (socket.port(), local.strip_prefix("[::]:")) {
+        (Some(port), Some(_)) => port.to_string(),
+        _ => local
+            .trim_start_matches("udp:")
+            .trim_start_matches("unix:")
+            .to_owned(),
+    }
+}
+
+/// An IPv6 wildcard leaves IPv4 to a listener that asks for just that.
+fn address(spec: &ListenerSpec, all: &[ListenerSpec]) -> Address {
+    let others = || all.iter().filter(|other| *other != spec);
+    match &spec.address {
+        ListenAddress::Tcp(addr) => Address::Tcp {
+            addr: *addr,
+            only_v6: others().any(|other| {
+                matches!(other.address, ListenAddress::Tcp(other) if other.is_ipv4() && other.port() == addr.port())
+            }),
+        },
+        ListenAddress::Udp(addr) => Address::Udp {
+            addr: *addr,
+            only_v6: others().any(|other| {
+                matches!(other.address, ListenAddress::Udp(other) if other.is_ipv4() && other.port() == addr.port())
+            }),
+        },
+        ListenAddress::TcpAny(port) => Address::TcpAny(*port),
+        ListenAddress::UdpAny(port) => Address::UdpAny(*port),
+        ListenAddress::Unix(path) => Address::Unix(path.clone()),
+        ListenAddress::UnixAbstract(name) => Address::UnixAbstract(name.clone()),
+    }
+}

@@ -1,0 +1,232 @@
+//! From the core's actions to system calls.
+
+use std::io;
+
+use crate::supervisor::{Action, Event, Note, Signal, SpawnError, Target, WorkerId};
+use crate::sys::notify::NotifySocket;
+use crate::sys::poll::Interest;
+use crate::sys::process::Spawned;
+use crate::sys::signals::{send, send_group, stop_self};
+use crate::sys::{cgroup, errno, proc};
+
+use super::plan::Place;
+use super::token::Token;
+use super::workers::Worker;
+use super::{Shell, now, tree};
+
+impl Shell {
+    pub(super) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Spawn {
+                worker,
+                slot,
+                generation,
+                app: _,
+            } => {
+                if let Err(error) = self.spawn(worker, slot, generation) {
+                    self.cannot_spawn(worker, slot, &error);
+                }
+            }
+            Action::Signal {
+                worker,
+                to,
+                signal,
+                value,
+            } => self.signal(worker, to, signal, value),
+            Action::SuspendSelf => {
+                if !self.inherited.is_pid1 {
+                    stop_self();
+                }
+            }
+            Action::CloseListeners => {
+                self.closing.draining_since = Some(now());
+                self.listeners.close(&self.poller);
+            }
+            Action::TermTree => self.sweep(Signal::TERM),
+            Action::KillTree => self.sweep(Signal::KILL),
+            Action::Note(note) => self.note(note),
+            Action::Exit(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    // ---- spawning ----
+
+    fn spawn(&mut self, id: WorkerId, slot: u32, generation: u32) -> io::Result<()> {
+        let index = id.index();
+        let notify = self.open_notify(index)?;
+        let baseline = self.listeners.baseline();
+        let place = Place {
+            slot,
+            slots: self.supervisor.instances(),
+            generation,
+            notify: notify.as_ref().map(|(_, address)| address.as_str()),
+        };
+        let Spawned { pid, report } = self.plan.spawn(place, &self.listeners, &self.inherited)?;
+        self.exhausted = 0;
+        log::debug!(slot, pid; "worker spawned");
+        self.workers.insert(Worker {
+            id,
+            slot,
+            pid,
+            started: now(),
+            started_ticks: self
+                .plan
+                .is_cluster()
+                .then(|| proc::start_time(pid))
+                .flatten(),
+            report: None,
+            failure: None,
+            notify: notify.map(|(socket, _)| socket),
+            baseline,
+            served: false,
+            reaped: false,
+        });
+        self.listeners.watch(&self.poller);
+        // From here on the process is there, and its exit tells what this
+        // does not.
+        match self
+            .poller
+            .add(&report, Token::Report(index).pack(), Interest::Level)
+        {
+            Ok(()) => {
+                if let Some(worker) = self.workers.at(index) {
+                    worker.report = Some(report);
+                }
+            }
+            Err(error) => {
+                log::warn!(slot, pid; "cannot watch a worker's start: {error}");
+                self.events.push_back(Event::Executed(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// The socket that the worker tells of its readiness through, polled, and
+    /// its address.
+    fn open_notify(&self, index: u32) -> io::Result<Option<(NotifySocket, String)>> {
+        if !self.plan.is_cluster() {
+            return Ok(None);
+        }
+        let socket = NotifySocket::open()?;
+        self.poller
+            .add(&socket, Token::Notify(index).pack(), Interest::Level)?;
+        let address = socket.name();
+        Ok(Some((socket, address)))
+    }
+
+    fn cannot_spawn(&mut self, id: WorkerId, slot: u32, error: &io::Error) {
+        let error_kind = if errno::passes(error) {
+            SpawnError::Exhausted
+        } else {
+            SpawnError::Setup
+        };
+        self.exhausted = self.exhausted.saturating_add(1);
+        // It may be tried every second for as long as there is no room.
+        if self.exhausted.is_power_of_two() {
+            let limit = cgroup::pids_limit(&cgroup::Root::system())
+                .map(|(current, max)| {
+                    format!(" ({current} of {max} pids of this container are in use)")
+                })
+                .unwrap_or_default();
+            log::warn!(slot; "cannot start a worker: {error}{limit}");
+        }
+        self.events.push_back(Event::SpawnFailed(id, error_kind));
+    }
+
+    // ---- signals ----
+
+    fn signal(&mut self, id: WorkerId, to: Target, signal: Signal, value: Option<u64>) {
+        let Some(worker) = self.workers.get(id) else {
+            return;
+        };
+        let (pid, slot) = (worker.pid, worker.slot);
+        let sent = match to {
+            // The pid of a reaped process may be another's by now.
+            Target::Main if worker.reaped => return,
+            Target::Main => send(pid, signal.number(), value),
+            Target::Group => send_group(pid, signal.number()),
+        };
+        if let Err(error) = sent {
+            log::warn!(slot, pid; "cannot send {signal} to a worker: {error}");
+        }
+    }
+
+    fn sweep(&mut self, signal: Signal) {
+        self.sweep = Some(signal);
+        tree::signal(signal, self.inherited.is_pid1);
+    }
+
+    // ---- telling ----
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Ready { worker, presumed } => self.note_ready(worker, presumed),
+            Note::RestartIn { slot, delay, failures: 0 } => {
+                log::info!(slot; "restarting in {delay:?}");
+            }
+            Note::RestartIn { slot, delay, failures } => {
+                log::warn!(slot, failures; "restarting in {delay:?}");
+            }
+            Note::RestartHeld { slot, delay } => {
+                log::info!(slot; "restarting in {delay:?}, unless the other workers leave too");
+            }
+            Note::SpawnRetryIn { slot, delay } => log::debug!(slot; "trying again in {delay:?}"),
+            Note::Backgrounded(id) => self.note_worker(id, |slot, pid| {
+                log::error!(slot, pid; "the server put itself into the background: run it in the foreground (nginx: -g 'daemon off;')");
+            }),
+            Note::Killed(id) => {
+                self.closing.killed = self.closing.killed.saturating_add(1);
+                self.note_worker(id, |slot, pid| {
+                    log::warn!(slot, pid; "worker outlived its deadline: killed");
+                });
+            }
+            Note::Unkillable(id) => self.note_worker(id, |slot, pid| {
+                log::error!(slot, pid; "worker outlived SIGKILL: it hangs in the kernel and is given up");
+            }),
+            Note::Scaled(workers) => log::info!(workers; "scaled"),
+            Note::ScaleRefused(workers) => log::warn!(workers; "not scaled: the number of workers is at its bound"),
+            Note::NoReload => log::warn!("SIGHUP asks for a rolling reload, which this version does not have: ignored"),
+            Note::ShutdownIn(delay) if delay.is_zero() => log::info!("shutting down"),
+            Note::ShutdownIn(delay) => log::info!("shutting down: draining in {delay:?}"),
+            Note::DelaySkipped => log::info!("asked again: draining now"),
+            Note::NextRequestKills => log::info!("asked again: the next request kills"),
+            Note::Forced => log::warn!("asked a third time: killing"),
+            Note::Draining { workers, grace } => log::info!(workers; "draining for at most {grace:?}"),
+            Note::GivingUp(failures) => log::error!(failures; "giving up: every slot has failed too often in a row"),
+        }
+    }
+
+    fn note_ready(&mut self, id: WorkerId, presumed: bool) {
+        let now = now();
+        let Some(worker) = self.workers.get(id) else {
+            return;
+        };
+        let (slot, pid) = (worker.slot, worker.pid);
+        let after = now.since(worker.started).as_secs_f64();
+        if presumed {
+            log::debug!(slot, pid; "worker is taken for ready after {after:.1}s");
+        } else {
+            log::info!(slot, pid; "worker is ready after {after:.1}s");
+        }
+        let instances = self.supervisor.instances();
+        if !self.plan.is_cluster()
+            || instances < 2
+            || std::mem::replace(&mut self.looked_for_masters, true)
+        {
+            return;
+        }
+        let copies = tree::own_copies(pid);
+        if copies > 0 {
+            log::warn!(
+                "each worker runs {copies} workers of its own: {instances} x {copies} = {} in all; let either clinit or the server multiply",
+                copies * instances as usize,
+            );
+        }
+    }
+
+    fn note_worker(&self, id: WorkerId, tell: impl FnOnce(u32, i32)) {
+        if let Some(worker) = self.workers.get(id) {
+            tell(worker.slot, worker.pid);
+        }
+    }
+}

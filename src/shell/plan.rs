@@ -1,0 +1,254 @@
+//! What a worker is started with: its arguments, environment and place.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use crate::config::{self, Config, Credentials, Dialects, Template};
+use crate::supervisor::Signal;
+use crate::supervisor::policy::Mode;
+use crate::sys::process::{self, Group, SpawnRequest, Spawned, Stdin};
+use crate::sys::start::{Inherited, open_null};
+
+use super::listeners::Listeners;
+
+/// What clinit says to each worker itself, so that what it inherited of it
+/// says nothing.
+const OWN_VARIABLES: [&str; 16] = [
+    "CLINIT_GENERATION",
+    "CLINIT_SLOT",
+    "CLINIT_SLOTS",
+    "EINHORN_FDS",
+    "EINHORN_FD_COUNT",
+    "EINHORN_MASTER_PID",
+    "EINHORN_SOCK_PATH",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "NGINX",
+    "NODE_APP_INSTANCE",
+    "NOTIFY_SOCKET",
+    "SERVER_STARTER_PORT",
+    "WATCHDOG_PID",
+];
+
+/// What is the same for all workers of an app.
+pub(super) struct Plan {
+    mode: Mode,
+    program: OsString,
+    template: Template,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    env_steps: Vec<OsString>,
+    dialects: Dialects,
+    credentials: Option<Credentials>,
+    chdir: Option<CString>,
+    /// The CPUs to give away one by one; none: all to all.
+    cpus: Vec<usize>,
+    null: Option<OwnedFd>,
+}
+
+/// What is a worker's own.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) slot: u32,
+    pub(super) slots: u32,
+    pub(super) generation: u32,
+    /// The address of its notify socket.
+    pub(super) notify: Option<&'a str>,
+}
+
+impl Plan {
+    /// Takes from the configuration what concerns workers. `cpus` are those to
+    /// pin them to.
+    pub(super) fn new(config: Config, cpus: Vec<usize>) -> Self {
+        let Config {
+            command,
+            policy,
+            dialects,
+            credentials,
+            chdir,
+            environment,
+            env_steps,
+            ..
+        } = config;
+        let mut command = command.into_iter();
+        let program = command.next().unwrap_or_default();
+        let arguments: Vec<OsString> = command.collect();
+        Self {
+            mode: policy.mode,
+            program,
+            template: Template::new(&arguments),
+            arguments,
+            environment,
+            env_steps,
+            dialects,
+            credentials,
+            chdir: chdir.map(|path| c_string(path.into_os_string())),
+            cpus,
+            null: open_null().ok(),
+        }
+    }
+
+    /// The command's name: all of it that a log may show.
+    pub(super) fn program(&self) -> &OsStr {
+        &self.program
+    }
+
+    /// Whether the command is a path of something that exists.
+    pub(super) fn program_exists(&self) -> bool {
+        self.program.as_bytes().contains(&b'/') && Path::new(&self.program).exists()
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        self.mode == Mode::Cluster
+    }
+
+    /// Who workers run as, if not as clinit does.
+    pub(super) fn uid(&self) -> Option<u32> {
+        self.credentials.as_ref().map(|credentials| credentials.uid)
+    }
+
+    /// Whether the arguments ask for nothing that the listeners do not have.
+    pub(super) fn check(&self, listeners: &Listeners) -> Result<(), config::UsageError> {
+        match self.mode {
+            Mode::Init => Ok(()),
+            Mode::Cluster => self.template.check(&listeners.bound()),
+        }
+    }
+
+    /// Starts a worker.
+    pub(super) fn spawn(
+        &self,
+        place: Place<'_>,
+        listeners: &Listeners,
+        inherited: &Inherited,
+    ) -> std::io::Result<Spawned> {
+        let descriptors = listeners.descriptors();
+        let credentials = self
+            .credentials
+            .as_ref()
+            .map(|credentials| process::Credentials {
+                uid: credentials.uid,
+                gid: credentials.gid,
+                groups: &credentials.groups,
+            });
+        let argv = self.argv(place.slot, listeners);
+        let env = self.env(place, listeners);
+        let cluster = self.mode == Mode::Cluster;
+        let request = SpawnRequest {
+            argv: &argv,
+            env: &env,
+            listen_pid: !descriptors.is_empty(),
+            descriptors: &descriptors,
+            stdin: match &self.null {
+                Some(null) if cluster => Stdin::Null(null.as_fd()),
+                Some(_) | None => Stdin::Inherit,
+            },
+            group: if cluster {
+                Group::New
+            } else {
+                Group::NewForeground
+            },
+            credentials,
+            chdir: self.chdir.as_deref(),
+            // A worker whose supervisor is gone would keep the port from the
+            // next one.
+            parent_death_signal: cluster.then(|| Signal::TERM.number()),
+            cpu: self
+                .cpus
+                .get(place.slot as usize % self.cpus.len().max(1))
+                .copied(),
+        };
+        process::spawn(&request, inherited)
+    }
+
+    fn argv(&self, slot: u32, listeners: &Listeners) -> Vec<CString> {
+        let arguments = match self.mode {
+            Mode::Init => self.arguments.clone(),
+            Mode::Cluster => self.template.render(slot, &listeners.bound()),
+        };
+        let program = std::iter::once(self.program.clone());
+        program.chain(arguments).map(c_string).collect()
+    }
+
+    fn env(&self, place: Place<'_>, listeners: &Listeners) -> Vec<CString> {
+        let inherited = self.environment.iter();
+        if self.mode == Mode::Init {
+            return inherited.map(|(name, value)| pair(name, value)).collect();
+        }
+        let steps = |name: &OsStr| self.env_steps.iter().any(|step| step == name);
+        let mut env: Vec<CString> = inherited
+            .filter(|(name, _)| !is_own(name))
+            .map(|(name, value)| {
+                let stepped = steps(name)
+                    .then(|| config::stepped(value, place.slot))
+                    .flatten();
+                pair(name, stepped.as_deref().unwrap_or(value))
+            })
+            .collect();
+        let mut set = |name: &str, value: &str| env.push(pair(name.as_ref(), value.as_ref()));
+        set("CLINIT_SLOT", &place.slot.to_string());
+        set("CLINIT_SLOTS", &place.slots.to_string());
+        set("CLINIT_GENERATION", &place.generation.to_string());
+        set("NODE_APP_INSTANCE", &place.slot.to_string());
+        if let Some(address) = place.notify {
+            set("NOTIFY_SOCKET", address);
+        }
+        for (name, value) in listeners.variables(self.dialects) {
+            set(name, &value);
+        }
+        for (name, value) in listeners.numbered_variables() {
+            set(&name, &value);
+        }
+        env
+    }
+}
+
+/// Whether a variable of this name is clinit's to set: `EINHORN_FD_0` and so
+/// on too.
+fn is_own(name: &OsStr) -> bool {
+    let numbered = name
+        .as_bytes()
+        .strip_prefix(b"EINHORN_FD_")
+        .is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit));
+    numbered || OWN_VARIABLES.iter().any(|own| name == *own)
+}
+
+fn pair(name: &OsStr, value: &OsStr) -> CString {
+    let mut pair = name.to_owned();
+    pair.push("=");
+    pair.push(value);
+    c_string(pair)
+}
+
+/// Arguments, variables and paths came as C strings, and a NUL that a file
+/// held has been refused.
+fn c_string(text: OsString) -> CString {
+    let mut bytes = text.into_vec();
+    bytes.retain(|&byte| byte != 0);
+    CString::new(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_outer_supervisor_said_is_not_passed_on() {
+        for name in [
+            "LISTEN_FDS",
+            "NOTIFY_SOCKET",
+            "EINHORN_FD_0",
+            "EINHORN_FD_12",
+            "CLINIT_SLOT",
+        ] {
+            assert!(is_own(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "EINHORN_FD_", "EINHORN_FD_X", "LISTEN", "CLINIT"] {
+            assert!(!is_own(OsStr::new(name)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! From the command line to the loop: everything that may still fail.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use crate::config::{self, Config, Instances, Invocation, UsageError};
+use crate::supervisor::Supervisor;
+use crate::supervisor::policy::Mode;
+use crate::sys::affinity::allowed_cpus;
+use crate::sys::cgroup::{Root, memory_limit};
+use crate::sys::listener::{self, BindError, Listener};
+use crate::sys::poll::{Interest, Poller};
+use crate::sys::signals::SignalQueue;
+use crate::sys::start::{Inherited, close_inherited, prepare, take_descriptors};
+
+use super::Shell;
+use super::closing::Closing;
+use super::cpus::Cpus;
+use super::listeners::Listeners;
+use super::log as own_log;
+use super::plan::Plan;
+use super::token::Token;
+use super::workers::Workers;
+
+/// The exit code of a command line that cannot be run as it stands.
+const USAGE: u8 = 2;
+
+/// The exit code of a failure before any worker ran.
+const CANNOT_START: u8 = 1;
+
+/// The first descriptor that a service manager passes on (`sd_listen_fds(3)`).
+const FIRST_PASSED: i32 = 3;
+
+/// Why the loop cannot begin.
+enum StartError {
+    Usage(UsageError),
+    Bind(BindError),
+    /// A descriptor that clinit was given is no listener.
+    Adopt(i32, io::Error),
+    /// Epoll or signalfd.
+    Loop(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(error) => error.fmt(f),
+            Self::Bind(error) => error.fmt(f),
+            Self::Adopt(fd, error) => {
+                write!(f, "cannot take over descriptor {fd} as a listener: {error}")
+            }
+            Self::Loop(error) => write!(f, "cannot wait for events: {error}"),
+        }
+    }
+}
+
+impl StartError {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Bind(_) | Self::Adopt(..) | Self::Loop(_) => CANNOT_START,
+        }
+    }
+}
+
+/// Runs clinit with these arguments, its own name first, and returns its exit
+/// code. To be called on the main thread, once.
+#[must_use]
+pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
+    let environment: Vec<_> = env::vars_os().collect();
+    let cwd = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let parsed = match config::parse(arguments.get(1..).unwrap_or_default(), &environment, &cwd) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            own_log::say(&error);
+            return USAGE;
+        }
+    };
+    let config = match parsed.invocation {
+        Invocation::Help => return print(&config::help()),
+        Invocation::Version => return print(&format!("clinit {}\n", env!("CARGO_PKG_VERSION"))),
+        Invocation::Cpus(sizing) => {
+            let cpus = Cpus::count(&sizing);
+            let report = cpus.report(&sizing, memory_limit(&Root::system()).as_ref());
+            return print(&format!("{report}\n"));
+        }
+        Invocation::Run(config) => *config,
+    };
+    // In init mode nothing but the child is to be heard.
+    let quiet = config.policy.mode == Mode::Init && parsed.log.level == log::LevelFilter::Info;
+    let level = if quiet {
+        log::LevelFilter::Warn
+    } else {
+        parsed.log.level
+    };
+    own_log::start(parsed.log.format, level);
+    if let Err(error) = prepare(&inherited) {
+        log::warn!(
+            "cannot set process {} up in full: {error}",
+            std::process::id()
+        );
+    }
+    for note in parsed.notes {
+        log::log!(note.level, "{}", note.text);
+    }
+    match shell(config, inherited, &environment) {
+        Ok(shell) => shell.run(),
+        Err(error) => {
+            log::error!("{error}");
+            error.code()
+        }
+    }
+}
+
+fn print(text: &str) -> u8 {
+    use std::io::Write;
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => 0,
+        Err(error) => {
+            own_log::say(&format!("cannot write to stdout: {error}"));
+            CANNOT_START
+        }
+    }
+}
+
+/// Sets everything up but the first worker.
+fn shell(
+    mut config: Config,
+    inherited: Inherited,
+    environment: &[(OsString, OsString)],
+) -> Result<Shell, StartError> {
+    let cluster = config.policy.mode == Mode::Cluster;
+    let adopted = if cluster {
+        adopt_listeners(environment)?
+    } else {
+        Vec::new()
+    };
+    let listeners = Listeners::open(adopted, &config.listeners).map_err(StartError::Bind)?;
+    let pinned = if cluster {
+        size(&mut config)
+    } else {
+        Vec::new()
+    };
+    let supervisor = Supervisor::new(config.policy.clone());
+    let plan = Plan::new(config, pinned);
+    plan.check(&listeners).map_err(StartError::Usage)?;
+    let poller = Poller::new().map_err(StartError::Loop)?;
+    let signals = SignalQueue::open().map_err(StartError::Loop)?;
+    poller
+        .add(&signals, Token::Signals.pack(), Interest::Level)
+        .map_err(StartError::Loop)?;
+    if cluster {
+        let workers = supervisor.instances();
+        let program = plan.program().display();
+        if listeners.is_empty() {
+            log::info!(workers; "starting {program}");
+        } else {
+            log::info!(workers; "starting {program} on {}", listeners.addresses());
+        }
+    }
+    Ok(Shell {
+        inherited,
+        poller,
+        signals,
+        supervisor,
+        plan,
+        listeners,
+        workers: Workers::default(),
+        events: [].into(),
+        sweep: None,
+        exhausted: 0,
+        looked_for_masters: false,
+        closing: Closing::new(),
+        outcome: None,
+    })
+}
+
+/// Finds out how many workers there are to be, and returns the CPUs to pin
+/// them to.
+fn size(config: &mut Config) -> Vec<usize> {
+    let cpus = Cpus::count(&config.sizing);
+    let memory = memory_limit(&Root::system()).map(|(limit, _)| limit);
+    config.policy.instances = config.sizing.workers(cpus.count, memory);
+    if !matches!(config.sizing.instances, Instances::Exactly(_)) {
+        log::info!("{cpus}");
+        if let (Some(warning), None) = (cpus.warning(), config.sizing.max_instances) {
+            log::warn!("{warning}");
+        }
+    }
+    if config.pin && cpus.quota_is_below_mask() {
+        log::warn!(
+            "--pin is ignored: with a CPU quota below the mask, pods would stack on the same CPUs"
+        );
+        return Vec::new();
+    }
+    if config.pin {
+        allowed_cpus()
+    } else {
+        Vec::new()
+    }
+}
+
+/// Takes over the sockets that a service manager passed to this very process,
+/// and closes every other descriptor that is not clinit's own: workers are to
+/// find none but theirs.
+fn adopt_listeners(
+    environment: &[(OsString, OsString)],
+) -> Result<Vec<(Option<String>, Listener)>, StartError> {
+    let passed = passed_descriptors(environment);
+    close_inherited(&passed);
+    let names = variable(environment, "LISTEN_FDNAMES").unwrap_or_default();
+    // systemd's own word for a socket without a name.
+    let mut names = names
+        .split(':')
+        .map(|name| (!name.is_empty() && name != "unknown").then(|| name.to_owned()));
+    take_descriptors(&passed)
+        .map(|(number, descriptor)| {
+            let socket =
+                listener::adopt(descriptor).map_err(|error| StartError::Adopt(number, error))?;
+            Ok((names.next().flatten(), socket))
+        })
+        .collect()
+}
+
+fn passed_descriptors(environment: &[(OsString, OsString)]) -> Range<i32> {
+    let number = |name| variable(environment, name)?.parse::<i32>().ok();
+    let own = i32::try_from(std::process::id()).ok();
+    let count = number("LISTEN_FDS").filter(|count| *count > 0 && number("LISTEN_PID") == own);
+    FIRST_PASSED..FIRST_PASSED.saturating_add(count.unwrap_or(0))
+}
+
+fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
+    let found = environment
+        .iter()
+        .find(|(known, _)| known == OsStr::new(name));
+    found.and_then(|(_, value)| value.to_str())
+}

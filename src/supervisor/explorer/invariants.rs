@@ -1,0 +1,339 @@
+//! What must hold of every transition, by the numbers of `supervisor/mod.rs`.
+
+use super::{NOW, now_at, policy_of, slots};
+use crate::supervisor::app::KILL_TIMEOUT;
+use crate::supervisor::slot::{Next, State};
+use crate::supervisor::{Action, Event, Phase, Signal, Supervisor, WorkerId};
+
+#[derive(Debug)]
+pub(super) struct Violation {
+    pub(super) invariant: u8,
+    pub(super) what: String,
+}
+
+pub(super) type Checked = Result<(), Violation>;
+
+fn holds(condition: bool, invariant: u8, what: impl FnOnce() -> String) -> Checked {
+    if condition {
+        Ok(())
+    } else {
+        Err(Violation {
+            invariant,
+            what: what(),
+        })
+    }
+}
+
+pub(super) struct Step<'a> {
+    pub(super) before: &'a Supervisor,
+    pub(super) event: Event,
+    pub(super) after: &'a Supervisor,
+    pub(super) actions: &'a [Action],
+}
+
+impl Step<'_> {
+    pub(super) fn check(&self) -> Checked {
+        self.no_status_is_lost()?;
+        self.one_worker_a_slot()?;
+        self.nothing_spawned_while_stopping()?;
+        self.draining_has_its_deadline()?;
+        self.end_is_earned()?;
+        self.listeners_outlive_the_delay()?;
+        self.restarts_are_bounded()?;
+        self.memory_is_bounded()
+    }
+
+    fn spawned(&self) -> impl Iterator<Item = (WorkerId, u32)> {
+        self.actions.iter().filter_map(|action| match *action {
+            Action::Spawn { worker, slot, .. } => Some((worker, slot)),
+            Action::Signal { .. }
+            | Action::SuspendSelf
+            | Action::CloseListeners
+            | Action::TermTree
+            | Action::KillTree
+            | Action::Note(_)
+            | Action::Exit(_) => None,
+        })
+    }
+
+    fn no_status_is_lost(&self) -> Checked {
+        let (Event::Exited { worker, exit, .. }, true) =
+            (self.event, self.before.phase != Phase::Over)
+        else {
+            return Ok(());
+        };
+        let was_running = slots(self.before).any(|slot| slot.state.running() == Some(worker));
+        let runs = slots(self.after).any(|slot| slot.state.running() == Some(worker));
+        holds(!runs, 1, || format!("{worker:?} runs after its exit"))?;
+        holds(
+            !was_running || self.after.apps[0].last_status == Some(exit.status()),
+            1,
+            || format!("the status of {worker:?} is lost"),
+        )
+    }
+
+    fn one_worker_a_slot(&self) -> Checked {
+        for (worker, number) in self.spawned() {
+            let same = slots(self.after)
+                .filter(|slot| slot.state.worker() == Some(worker))
+                .count();
+            holds(same == 1, 2, || format!("{worker:?} is in {same} slots"))?;
+            let Some(before) = self.before.apps[0].slots.get(number as usize) else {
+                continue;
+            };
+            let Some(old) = before.state.worker() else {
+                continue;
+            };
+            // Its predecessor's group is gone, never was, or hangs for good.
+            let gone = match self.event {
+                Event::GroupGone(gone) | Event::SpawnFailed(gone, _) => gone == old,
+                Event::DeadlineReached => matches!(
+                    before.state,
+                    State::Killed { .. } | State::Leftover { killed: true, .. }
+                ),
+                Event::Signal(_)
+                | Event::Executed(_)
+                | Event::Ready(_)
+                | Event::Exited { .. }
+                | Event::TreeGone => false,
+            };
+            holds(gone, 2, || {
+                format!("{worker:?} runs beside {old:?} in slot {number}")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn nothing_spawned_while_stopping(&self) -> Checked {
+        let spawns = self.spawned().count();
+        holds(self.after.is_serving() || spawns == 0, 4, || {
+            format!("{spawns} spawned in {:?}", self.after.phase)
+        })?;
+        holds(
+            self.before.is_serving() || !self.after.is_serving(),
+            4,
+            || "serving again after the end began".to_owned(),
+        )
+    }
+
+    fn draining_has_its_deadline(&self) -> Checked {
+        let grace = policy_of(self.after).grace;
+        for (number, slot) in slots(self.after).enumerate() {
+            let State::Draining { worker, kill_at } = slot.state else {
+                continue;
+            };
+            let latest = match slots(self.before).nth(number).map(|slot| slot.state) {
+                Some(State::Draining {
+                    kill_at,
+                    worker: same,
+                }) if same == worker => kill_at,
+                _ => NOW + grace,
+            };
+            holds(kill_at <= latest, 5, || {
+                format!("{worker:?} is killed {:?} late", kill_at.since(latest))
+            })?;
+            holds(
+                self.after
+                    .next_deadline()
+                    .is_some_and(|next| next <= kill_at),
+                5,
+                || format!("nobody wakes to kill {worker:?}"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Whether this event asks for the end, or its delay is over.
+    fn end_was_asked_for(&self) -> bool {
+        match (self.event, self.before.phase) {
+            (Event::Signal(arrival), _) => {
+                matches!(arrival.signal, Signal::TERM)
+                    || (arrival.signal == Signal::HUP && arrival.from_kernel)
+            }
+            (Event::DeadlineReached, Phase::Leaving { until }) => until <= NOW,
+            _ => false,
+        }
+    }
+
+    fn end_is_earned(&self) -> Checked {
+        if self.before.is_serving() && !self.after.is_serving() && !self.end_was_asked_for() {
+            let own = match self.event {
+                Event::SpawnFailed(worker, _) | Event::Exited { worker, .. } => Some(worker),
+                _ => None,
+            };
+            let most = policy_of(self.before).max_restarts;
+            for slot in slots(self.before).filter(|slot| slot.wanted) {
+                let serves = match slot.state {
+                    State::Ready { worker, .. } => own != Some(worker),
+                    State::Spawning { worker } | State::Starting { worker, .. } => {
+                        own != Some(worker) && slot.failures < most && self.before.apps[0].ran
+                    }
+                    State::Backoff { .. } => slot.failures < most && self.before.apps[0].ran,
+                    _ => false,
+                };
+                holds(!serves, 6, || {
+                    format!("the end began while {slot:?} could go on")
+                })?;
+            }
+        }
+        let exits = self
+            .actions
+            .iter()
+            .any(|action| matches!(action, Action::Exit(_)));
+        let waited = match self.before.phase {
+            Phase::Killing { give_up_at } => give_up_at <= NOW,
+            _ => false,
+        };
+        let vacant = self.after.is_vacant();
+        holds(!exits || vacant || waited, 6, || {
+            "a worker is not reaped".to_owned()
+        })?;
+        holds(
+            exits == (self.after.phase == Phase::Over && self.before.phase != Phase::Over),
+            6,
+            || "clinit exits other than once".to_owned(),
+        )
+    }
+
+    fn listeners_outlive_the_delay(&self) -> Checked {
+        let closes = self
+            .actions
+            .iter()
+            .filter(|action| **action == Action::CloseListeners)
+            .count();
+        let ends = self.before.is_serving() && !self.after.is_serving();
+        holds(closes == usize::from(ends), 7, || {
+            format!("listeners closed {closes} times")
+        })?;
+        let asked = matches!(self.event, Event::Signal(arrival) if arrival.signal == Signal::TERM);
+        let delay = policy_of(self.before).drain_delay;
+        let first = self.before.phase == Phase::Serving;
+        holds(!(ends && first && asked && !delay.is_zero()), 7, || {
+            "the first request closed the listeners at once".to_owned()
+        })
+    }
+
+    fn restarts_are_bounded(&self) -> Checked {
+        let policy = policy_of(self.before);
+        for (_, number) in self.spawned() {
+            let Some(slot) = self.before.apps[0].slots.get(number as usize) else {
+                continue;
+            };
+            let due = match slot.state {
+                State::Backoff { retry_at }
+                | State::Held { retry_at }
+                | State::Leftover {
+                    next: Next::Retry { retry_at } | Next::Hold { retry_at },
+                    ..
+                } => retry_at <= NOW || !slot.wanted,
+                // A worker that hangs in the kernel, or a slot wanted again.
+                _ => true,
+            };
+            holds(due, 9, || {
+                format!("slot {number} restarts before its backoff is over")
+            })?;
+        }
+        let Event::Exited {
+            worker,
+            served: false,
+            ..
+        } = self.event
+        else {
+            return Ok(());
+        };
+        for (before, after) in slots(self.before).zip(slots(self.after)) {
+            let early = match before.state {
+                State::Spawning { .. } => true,
+                State::Starting { ready_at, .. } => {
+                    ready_at.is_none_or(|ready_at| ready_at + policy.min_uptime > NOW)
+                }
+                State::Ready { proven_at, .. } => proven_at > NOW,
+                _ => false,
+            };
+            if !early || before.state.running() != Some(worker) {
+                continue;
+            }
+            if let State::Leftover {
+                next: Next::Retry { retry_at },
+                ..
+            } = after.state
+            {
+                let counted = after.failures > before.failures
+                    || (after.failures == before.failures && after.failures >= policy.max_restarts);
+                holds(counted, 9, || {
+                    format!("a failure of {worker:?} is not counted")
+                })?;
+                holds(retry_at >= NOW + policy.backoff_min, 9, || {
+                    format!("{worker:?} failed and its slot restarts at once")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn memory_is_bounded(&self) -> Checked {
+        let policy = policy_of(self.after);
+        let slots = slots(self.after).count();
+        holds(slots <= policy.most_instances as usize, 10, || {
+            format!("{slots} slots")
+        })?;
+        let actions = self.actions.len();
+        holds(actions <= 4 * slots + 8, 10, || {
+            format!("{actions} actions")
+        })?;
+        holds(self.before.phase != Phase::Over || actions == 0, 10, || {
+            "it acts after its end".to_owned()
+        })
+    }
+}
+
+/// Left alone, with nothing but deadlines, a supervisor that is ending ends in
+/// time, and one that serves has a worker in every slot that is to have one.
+pub(super) fn comes_to_rest(state: &Supervisor) -> Checked {
+    let latest = match state.phase {
+        Phase::Serving | Phase::Leaving { .. } => None,
+        Phase::Draining { exit_by } => Some(exit_by),
+        Phase::Sweeping { kill_at } => Some(kill_at + KILL_TIMEOUT),
+        Phase::Killing { give_up_at } => Some(give_up_at),
+        Phase::Over => return Ok(()),
+    };
+    let bound = policy_of(state).grace.max(policy_of(state).orphan_grace) + KILL_TIMEOUT;
+    holds(latest.is_none_or(|latest| latest <= NOW + bound), 6, || {
+        format!("the end takes longer than {bound:?}")
+    })?;
+    // A deadline that is met late still gives KILL its second.
+    let latest = latest.map(|latest| latest.max(NOW + KILL_TIMEOUT));
+    let mut supervisor = state.clone();
+    let mut now = NOW;
+    for _ in 0..32 {
+        let resting = slots(&supervisor)
+            .filter(|slot| slot.wanted)
+            .all(|slot| match slot.state {
+                State::Spawning { .. }
+                | State::Starting { .. }
+                | State::Ready { .. }
+                | State::Stopped
+                | State::Failed => true,
+                State::Draining { .. }
+                | State::Killed { .. }
+                | State::Leftover { .. }
+                | State::Backoff { .. }
+                | State::Held { .. } => false,
+            });
+        if supervisor.phase == Phase::Serving && resting {
+            let nobody = slots(&supervisor).all(|slot| slot.state.worker().is_none());
+            return holds(!nobody, 6, || "nothing runs, and clinit stays".to_owned());
+        }
+        if supervisor.phase == Phase::Over {
+            return holds(latest.is_none_or(|latest| now <= latest), 6, || {
+                format!("the end came {:?} late", now.since(latest.unwrap_or(now)))
+            });
+        }
+        let Some(deadline) = supervisor.next_deadline() else {
+            break;
+        };
+        now = now.max(deadline);
+        let _ = supervisor.step(Event::DeadlineReached, now_at(now));
+    }
+    holds(false, 10, || "it waits for ever".to_owned())
+}

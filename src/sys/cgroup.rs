@@ -1,0 +1,151 @@
+//! What this container may use, by its control groups (`cgroups(7)`), of
+//! version 1, 2 or both at once.
+//!
+//! A limit of an ancestor binds as well, as far as ancestors are visible: a
+//! container usually sees no further up than its own group.
+
+mod hierarchy;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hierarchy::{Hierarchy, groups};
+
+/// Where the file system begins: `/`, or a tree of files in a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root(pub PathBuf);
+
+impl Root {
+    /// The real one.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(PathBuf::from("/"))
+    }
+}
+
+/// A limit on CPU time: so much in each period, of all CPUs together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Microseconds of CPU time.
+    pub quota_us: u64,
+    /// In each so many microseconds; not 0.
+    pub period_us: u64,
+    /// The file that says so.
+    pub file: PathBuf,
+}
+
+const CPU: Hierarchy = Hierarchy::Controller("cpu");
+const MEMORY: Hierarchy = Hierarchy::Controller("memory");
+const PIDS: Hierarchy = Hierarchy::Controller("pids");
+
+const V2_QUOTA: &str = "cpu.max";
+const V1_QUOTA: &str = "cpu.cfs_quota_us";
+const V1_PERIOD: &str = "cpu.cfs_period_us";
+
+/// Version 1 says "unlimited" with the largest multiple of a page in 63 bits.
+const UNLIMITED: u64 = 1 << 62;
+
+/// Every CPU quota that binds this process.
+#[must_use]
+pub fn cpu_quotas(root: &Root) -> Vec<Quota> {
+    let v2 = groups(root, Hierarchy::Unified)
+        .into_iter()
+        .filter_map(|group| v2_quota(&group));
+    let v1 = groups(root, CPU)
+        .into_iter()
+        .filter_map(|group| v1_quota(&group));
+    v2.chain(v1).collect()
+}
+
+/// The files that a change of a CPU quota is written to, whether there is a
+/// quota now or not.
+#[must_use]
+pub fn cpu_quota_files(root: &Root) -> Vec<PathBuf> {
+    files(root, Hierarchy::Unified, V2_QUOTA)
+        .chain(files(root, CPU, V1_QUOTA))
+        .collect()
+}
+
+/// The smallest memory limit, in bytes, and the file that says so.
+#[must_use]
+pub fn memory_limit(root: &Root) -> Option<(u64, PathBuf)> {
+    files(root, Hierarchy::Unified, "memory.max")
+        .chain(files(root, MEMORY, "memory.limit_in_bytes"))
+        .filter_map(|file| Some((number(&file)?, file)))
+        .filter(|(limit, _)| *limit < UNLIMITED)
+        .min()
+}
+
+/// How many processes of this container the kernel has killed for want of
+/// memory.
+#[must_use]
+pub fn oom_kills(root: &Root) -> Option<u64> {
+    files(root, Hierarchy::Unified, "memory.events")
+        .take(1)
+        .chain(files(root, MEMORY, "memory.oom_control").take(1))
+        .find_map(|file| {
+            read(&file)?
+                .lines()
+                .find_map(|line| line.strip_prefix("oom_kill "))
+                .and_then(|count| count.trim().parse().ok())
+        })
+}
+
+/// How many tasks there are and may be, where that is closest to its limit.
+#[must_use]
+pub fn pids_limit(root: &Root) -> Option<(u64, u64)> {
+    files(root, Hierarchy::Unified, "pids.max")
+        .chain(files(root, PIDS, "pids.max"))
+        .filter_map(|file| {
+            Some((
+                number(&file.with_file_name("pids.current"))?,
+                number(&file)?,
+            ))
+        })
+        .min_by_key(|(current, limit)| limit.saturating_sub(*current))
+}
+
+/// The files of this name, from this process's group upwards.
+fn files(
+    root: &Root,
+    hierarchy: Hierarchy<'_>,
+    name: &'static str,
+) -> impl Iterator<Item = PathBuf> + use<> {
+    groups(root, hierarchy)
+        .into_iter()
+        .map(move |group| group.join(name))
+        .filter(|file| file.exists())
+}
+
+fn v2_quota(group: &Path) -> Option<Quota> {
+    let file = group.join(V2_QUOTA);
+    let text = read(&file)?;
+    let (quota, period) = text.trim().split_once(' ')?;
+    // "max" is no number, and no limit.
+    quota_of(quota.parse().ok()?, period.parse().ok()?, file)
+}
+
+fn v1_quota(group: &Path) -> Option<Quota> {
+    let file = group.join(V1_QUOTA);
+    // Neither is -1.
+    quota_of(number(&file)?, number(&group.join(V1_PERIOD))?, file)
+}
+
+fn quota_of(quota_us: u64, period_us: u64, file: PathBuf) -> Option<Quota> {
+    (quota_us > 0 && period_us > 0).then_some(Quota {
+        quota_us,
+        period_us,
+        file,
+    })
+}
+
+fn read(file: &Path) -> Option<String> {
+    fs::read_to_string(file).ok()
+}
+
+fn number(file: &Path) -> Option<u64> {
+    read(file)?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

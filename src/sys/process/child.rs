@@ -1,0 +1,193 @@
+//! The child's side, from fork to exec.
+//!
+//! Everything here is async-signal-safe: system calls on memory that was
+//! prepared before the fork. Nothing allocates, panics or returns.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Pid, chdir, getpgrp, getpid, getppid, setpgid};
+
+use super::super::affinity;
+use super::super::signals::{ChildStatuses, set_child_statuses};
+use super::super::start::Inherited;
+use super::image::Image;
+use super::{Credentials, Group, SpawnFailure, SpawnRequest, Stdin, Step};
+
+/// The first descriptor that is handed down.
+const FIRST: RawFd = 3;
+
+/// A child to be.
+pub(super) struct Child<'a> {
+    request: &'a SpawnRequest<'a>,
+    inherited: &'a Inherited,
+    image: Image<'a>,
+    /// The descriptors to hand down, and what they become.
+    moves: Vec<Move>,
+    affinity: Option<Vec<u64>>,
+    /// clinit, as the child is to find it.
+    parent: Pid,
+}
+
+struct Move {
+    source: RawFd,
+    target: RawFd,
+}
+
+impl<'a> Child<'a> {
+    pub(super) fn prepare(
+        request: &'a SpawnRequest<'a>,
+        inherited: &'a Inherited,
+    ) -> io::Result<Self> {
+        let stdin = match request.stdin {
+            Stdin::Inherit => None,
+            Stdin::Null(null) => Some(Move {
+                source: null.as_raw_fd(),
+                target: 0,
+            }),
+        };
+        let handed_down = (FIRST..)
+            .zip(request.descriptors)
+            .map(|(target, descriptor)| Move {
+                source: descriptor.as_raw_fd(),
+                target,
+            });
+        Ok(Self {
+            request,
+            inherited,
+            image: Image::new(request.argv, request.env, request.listen_pid)?,
+            moves: handed_down.chain(stdin).collect(),
+            affinity: request.cpu.map(affinity::only),
+            parent: getpid(),
+        })
+    }
+
+    /// Becomes the command; or says to `report` why not, and exits.
+    pub(super) fn run(&mut self, mut report: RawFd) -> ! {
+        let (step, errno) = match self.arrange(&mut report) {
+            Ok(()) => (Step::Exec, self.image.exec()),
+            Err(failed) => failed,
+        };
+        let record = SpawnFailure {
+            step,
+            errno: errno as i32,
+        }
+        .record();
+        // SAFETY: the record is readable for its length.
+        unsafe { libc::write(report, record.as_ptr().cast(), record.len()) };
+        // SAFETY: _exit runs no handler and no destructor.
+        unsafe { libc::_exit(127) }
+    }
+
+    fn arrange(&mut self, report: &mut RawFd) -> Result<(), (Step, Errno)> {
+        let request = self.request;
+        join_group(request.group);
+        self.move_descriptors(report)
+            .map_err(|errno| (Step::Descriptors, errno))?;
+        if let Some(credentials) = &request.credentials {
+            take_on(credentials)?;
+        }
+        if let Some(directory) = request.chdir {
+            chdir(directory).map_err(|errno| (Step::Chdir, errno))?;
+        }
+        if let Some(mask) = &self.affinity {
+            affinity::set(mask).map_err(|errno| (Step::Affinity, errno))?;
+        }
+        if let Some((soft, hard)) = self.inherited.nofile {
+            // Only the soft limit was raised, so this lowers it and cannot be
+            // refused.
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+        }
+        if let Some(signal) = request.parent_death_signal {
+            // After setuid, which clears it.
+            set_parent_death_signal(signal);
+            if getppid() != self.parent {
+                // It died before there was a signal to send.
+                return Err((Step::ParentGone, Errno::ESRCH));
+            }
+        }
+        if self.inherited.ignored.contains(libc::SIGCHLD) {
+            set_child_statuses(ChildStatuses::Lost);
+        }
+        // Last: a signal may end the child from here on.
+        self.inherited.blocked.block_exactly();
+        Ok(())
+    }
+
+    /// Puts each descriptor where the command is to find it.
+    ///
+    /// A source may have the number of another's target. So all are first
+    /// duplicated above the targets, the report with them. What is left over
+    /// is close-on-exec.
+    fn move_descriptors(&mut self, report: &mut RawFd) -> Result<(), Errno> {
+        let targets = self.moves.iter().map(|step| step.target);
+        let above = targets.max().map_or(FIRST, |last| last.max(2) + 1);
+        if self.moves.is_empty() {
+            return Ok(());
+        }
+        *report = duplicate_above(*report, above)?;
+        for step in &mut self.moves {
+            step.source = duplicate_above(step.source, above)?;
+        }
+        for step in &self.moves {
+            // The duplicate is not close-on-exec.
+            // SAFETY: nothing in the child uses what is replaced.
+            let result = unsafe { libc::dup2(step.source, step.target) };
+            Errno::result(result)?;
+        }
+        Ok(())
+    }
+}
+
+/// A close-on-exec duplicate numbered `least` or more.
+fn duplicate_above(descriptor: RawFd, least: RawFd) -> Result<RawFd, Errno> {
+    // SAFETY: F_DUPFD_CLOEXEC touches no memory and replaces no descriptor.
+    let result = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, least) };
+    Errno::result(result)
+}
+
+fn join_group(group: Group) {
+    let is_foreground = group == Group::NewForeground && foreground_group() == getpgrp().as_raw();
+    // A process that was just forked leads neither a session nor a group, so
+    // it may always do this.
+    let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    if is_foreground {
+        // SIGTTOU is blocked, so this does not stop the child. A terminal
+        // that goes away meanwhile is no reason not to run.
+        // SAFETY: tcsetpgrp touches no memory.
+        unsafe { libc::tcsetpgrp(0, getpid().as_raw()) };
+    }
+}
+
+/// The foreground group of the terminal on descriptor 0; -1 where that is
+/// none.
+fn foreground_group() -> i32 {
+    // SAFETY: tcgetpgrp touches no memory of ours.
+    unsafe { libc::tcgetpgrp(0) }
+}
+
+/// Takes on a user and groups, for this thread, which is the child's only
+/// one: the C libraries' own functions would look for others.
+fn take_on(credentials: &Credentials<'_>) -> Result<(), (Step, Errno)> {
+    let Credentials { uid, gid, groups } = *credentials;
+    // SAFETY: the groups are readable for the count given.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(result).map_err(|errno| (Step::Setgroups, errno))?;
+    // SAFETY: setresgid touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
+    Errno::result(result).map_err(|errno| (Step::Setgid, errno))?;
+    // SAFETY: setresuid touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    Errno::result(result).map_err(|errno| (Step::Setuid, errno))?;
+    Ok(())
+}
+
+// nix's knows no real-time signals.
+fn set_parent_death_signal(signal: i32) {
+    // It fails only for a number that is no signal, and then there is none to
+    // be had.
+    // SAFETY: PR_SET_PDEATHSIG touches no memory.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, i64::from(signal)) };
+}

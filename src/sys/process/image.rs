@@ -1,0 +1,232 @@
+//! What an exec needs, ready before the fork.
+//!
+//! The C libraries' `execvp` will not do: musl's does not run scripts that
+//! have no `#!` line, and both read the PATH of the caller, not the child's.
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::io::Write;
+use std::marker::PhantomData;
+use std::ptr;
+
+use nix::errno::Errno;
+
+/// Where a command is looked for when the environment has no PATH.
+const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
+
+const SHELL: &CStr = c"/bin/sh";
+
+const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+
+/// Room for `LISTEN_PID=`, a pid and a NUL. The digits are not padded with
+/// zeros, because systemd would read a padded number as octal.
+const LISTEN_PID_ROOM: usize = LISTEN_PID.len() + 11;
+
+/// A file is not there, and the next in PATH may be. glibc goes on for the
+/// same ones.
+const MISSING: [Errno; 6] = [
+    Errno::ENOENT,
+    Errno::ENOTDIR,
+    Errno::ENAMETOOLONG,
+    Errno::ESTALE,
+    Errno::ENODEV,
+    Errno::ETIMEDOUT,
+];
+
+/// A command with its arguments and environment, for `execve(2)`.
+pub(super) struct Image<'a> {
+    /// The files to try, in the order of PATH.
+    candidates: Vec<CString>,
+    argv: Vec<*const c_char>,
+    /// `/bin/sh`, room for the file, then the arguments after `argv[0]`.
+    script_argv: Vec<*const c_char>,
+    /// The environment; the last entry before the null is `listen_pid`, where
+    /// there is one.
+    env: Vec<*const c_char>,
+    listen_pid: Option<[u8; LISTEN_PID_ROOM]>,
+    strings: PhantomData<&'a CStr>,
+}
+
+impl<'a> Image<'a> {
+    pub(super) fn new(
+        argv: &'a [CString],
+        env: &'a [CString],
+        listen_pid: bool,
+    ) -> io::Result<Self> {
+        let (file, arguments) = argv.split_first().ok_or(Errno::EINVAL)?;
+        let pointers = |strings: &[CString]| -> Vec<*const c_char> {
+            strings.iter().map(|string| string.as_ptr()).collect()
+        };
+        let mut script_argv = vec![SHELL.as_ptr(), ptr::null()];
+        script_argv.extend(pointers(arguments));
+        script_argv.push(ptr::null());
+        let mut full_argv = pointers(argv);
+        full_argv.push(ptr::null());
+        let mut full_env = Vec::with_capacity(env.len() + 2);
+        full_env.extend(
+            env.iter()
+                .filter(|entry| !(listen_pid && entry.to_bytes().starts_with(LISTEN_PID)))
+                .map(|entry| entry.as_ptr()),
+        );
+        if listen_pid {
+            full_env.push(ptr::null());
+        }
+        full_env.push(ptr::null());
+        Ok(Self {
+            candidates: candidates(file, path_of(env)),
+            argv: full_argv,
+            script_argv,
+            env: full_env,
+            listen_pid: listen_pid.then_some([0; LISTEN_PID_ROOM]),
+            strings: PhantomData,
+        })
+    }
+
+    /// Becomes the command, or says why not. Async-signal-safe.
+    pub(super) fn exec(&mut self) -> Errno {
+        self.write_listen_pid();
+        let Self {
+            candidates,
+            argv,
+            script_argv,
+            env,
+            ..
+        } = self;
+        let mut last = Errno::ENOENT;
+        let mut denied = false;
+        for file in candidates {
+            let errno = exec_one(file, argv, script_argv, env);
+            if errno == Errno::EACCES {
+                denied = true;
+            } else if MISSING.contains(&errno) {
+                last = errno;
+            } else {
+                return errno;
+            }
+        }
+        if denied { Errno::EACCES } else { last }
+    }
+
+    fn write_listen_pid(&mut self) {
+        let Some(buffer) = &mut self.listen_pid else {
+            return;
+        };
+        let mut unwritten = buffer.as_mut_slice();
+        // It has room for the longest pid and a NUL. Formatting an integer
+        // into a slice neither allocates nor fails.
+        let _ = unwritten.write_all(LISTEN_PID);
+        let _ = write!(unwritten, "{}", std::process::id());
+        let last = self.env.iter_mut().rev().nth(1);
+        if let Some(entry) = last {
+            *entry = buffer.as_ptr().cast();
+        }
+    }
+}
+
+fn exec_one(
+    file: &CStr,
+    argv: &[*const c_char],
+    script_argv: &mut [*const c_char],
+    env: &[*const c_char],
+) -> Errno {
+    let errno = execve(file, argv, env);
+    if errno == Errno::ENOEXEC
+        && let Some(slot) = script_argv.get_mut(1)
+    {
+        // No program that the kernel knows and no `#!`: a script. An image
+        // without a shell is told of the file, not of the shell.
+        *slot = file.as_ptr();
+        execve(SHELL, script_argv, env);
+    }
+    errno
+}
+
+fn execve(file: &CStr, argv: &[*const c_char], env: &[*const c_char]) -> Errno {
+    // SAFETY: both arrays end with a null, and what they point to is borrowed
+    // for as long as the `Image` lives.
+    unsafe { libc::execve(file.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    // It returned, so it failed.
+    Errno::last()
+}
+
+fn path_of(env: &[CString]) -> &[u8] {
+    env.iter()
+        .find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(DEFAULT_PATH)
+}
+
+/// The files that a command may mean: itself if it has a slash, else one in
+/// each directory of `path`. An empty directory is the working directory.
+fn candidates(file: &CStr, path: &[u8]) -> Vec<CString> {
+    let name = file.to_bytes();
+    if name.is_empty() {
+        return Vec::new();
+    }
+    if name.contains(&b'/') {
+        return vec![file.to_owned()];
+    }
+    path.split(|byte| *byte == b':')
+        .filter_map(|directory| {
+            let separator: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+            CString::new([directory, separator, name].concat()).ok()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(file: &CStr, path: &[u8]) -> Vec<String> {
+        candidates(file, path)
+            .into_iter()
+            .map(|path| path.into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_command_is_looked_for_in_path() {
+        assert_eq!(found(c"ls", b"/usr/bin:/bin"), ["/usr/bin/ls", "/bin/ls"]);
+        assert_eq!(found(c"ls", b":/bin:"), ["ls", "/bin/ls", "ls"]);
+        assert_eq!(found(c"ls", b""), ["ls"]);
+        assert_eq!(found(c"./ls", b"/bin"), ["./ls"]);
+        assert!(found(c"", b"/bin").is_empty());
+    }
+
+    #[test]
+    fn the_first_path_of_the_childs_environment_counts() {
+        let env = [c"XPATH=/x", c"PATH=/a", c"PATH=/b"].map(CStr::to_owned);
+        assert_eq!(path_of(&env), b"/a");
+        assert_eq!(path_of(&[]), DEFAULT_PATH);
+    }
+
+    #[test]
+    fn the_pid_is_written_in_place_of_any_other() {
+        let argv = [c"x".to_owned()];
+        let env = [c"LISTEN_PID=1", c"A=b"].map(CStr::to_owned);
+        let mut image = Image::new(&argv, &env, true).unwrap();
+        image.write_listen_pid();
+        let entries: Vec<&CStr> = image
+            .env
+            .iter()
+            .take_while(|entry| !entry.is_null())
+            // SAFETY: each entry before the null is a C string of `env` or
+            // of the image.
+            .map(|entry| unsafe { CStr::from_ptr(*entry) })
+            .collect();
+        let own = format!("LISTEN_PID={}", std::process::id());
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[0], c"A=b");
+        assert_eq!(entries[1].to_str().unwrap(), own);
+    }
+
+    #[test]
+    fn there_is_room_for_the_longest_pid() {
+        assert!(LISTEN_PID.len() + u32::MAX.to_string().len() < LISTEN_PID_ROOM);
+    }
+
+    #[test]
+    fn nothing_to_execute_is_refused() {
+        assert!(Image::new(&[], &[], false).is_err());
+    }
+}

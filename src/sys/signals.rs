@@ -1,0 +1,306 @@
+//! Signals: sets of them, what is pending, and sending.
+//!
+//! The C libraries keep some real-time signals to themselves and strip them
+//! from every mask that passes through them (glibc 32 and 33, musl 32 to 34).
+//! A child is owed exactly the mask that clinit was started with, so masks go
+//! to the kernel directly here.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::sys::signalfd::SignalFd;
+
+pub use super::kill::{Sent, group_exists, kill_everything, send, send_group, stop_self};
+
+/// The size of the kernel's `sigset_t`, which is not the C library's.
+const SET_SIZE: usize = size_of::<u64>();
+
+/// A set of signals, as the kernel has it: bit n-1 is signal n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    pub(super) const ALL: Self = Self(u64::MAX);
+
+    /// These signals.
+    #[cfg(test)]
+    pub(super) fn for_test(numbers: &[i32]) -> Self {
+        Self(numbers.iter().fold(0, |set, &number| set | bit(number)))
+    }
+
+    /// Whether signal `number` is in it.
+    #[must_use]
+    pub fn contains(self, number: i32) -> bool {
+        self.0 & bit(number) != 0
+    }
+
+    /// The signals that the calling thread blocks.
+    pub(super) fn blocked() -> Self {
+        let mut set = Self(0);
+        // SAFETY: without a new set the kernel only writes the old one, to
+        // `set`, which is of the size given.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                ptr::null::<u64>(),
+                &raw mut set.0,
+                SET_SIZE,
+            )
+        };
+        set
+    }
+
+    /// Blocks these signals and no others in the calling thread.
+    /// Async-signal-safe. SIGKILL and SIGSTOP cannot be blocked and are left
+    /// out by the kernel.
+    pub(super) fn block_exactly(self) {
+        // SAFETY: the kernel only reads the new set, which is of the size
+        // given. clinit has no signal handlers that could run early or late.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                &raw const self.0,
+                ptr::null_mut::<u64>(),
+                SET_SIZE,
+            )
+        };
+    }
+
+    /// The signals that this process ignores.
+    pub(super) fn ignored() -> Self {
+        let numbers = (1..=64).filter(|&number| disposition(number) == libc::SIG_IGN);
+        Self(numbers.map(bit).fold(0, |set, signal| set | signal))
+    }
+}
+
+fn bit(number: i32) -> u64 {
+    match u32::try_from(number) {
+        Ok(number @ 1..=64) => 1 << (number - 1),
+        _ => 0,
+    }
+}
+
+/// `struct sigaction` as the kernel has it on x86-64 and aarch64.
+#[repr(C)]
+struct KernelAction {
+    handler: libc::sighandler_t,
+    flags: libc::c_ulong,
+    restorer: usize,
+    mask: u64,
+}
+
+fn disposition(number: i32) -> libc::sighandler_t {
+    let mut action = KernelAction {
+        handler: libc::SIG_DFL,
+        flags: 0,
+        restorer: 0,
+        mask: 0,
+    };
+    // SAFETY: without a new action the kernel only writes the old one, to
+    // `action`, whose layout is the kernel's.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            number,
+            ptr::null::<KernelAction>(),
+            &raw mut action,
+            SET_SIZE,
+        )
+    };
+    action.handler
+}
+
+/// What becomes of an exited child's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChildStatuses {
+    /// It waits to be reaped.
+    Kept,
+    /// The kernel throws it away: SIGCHLD is ignored.
+    Lost,
+}
+
+/// Sets SIGCHLD's disposition. Async-signal-safe.
+pub(super) fn set_child_statuses(statuses: ChildStatuses) {
+    let handler = match statuses {
+        ChildStatuses::Kept => libc::SIG_DFL,
+        ChildStatuses::Lost => libc::SIG_IGN,
+    };
+    // SAFETY: neither disposition runs code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, handler) };
+}
+
+/// One signal that arrived, with where it came from (`signalfd(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Which signal.
+    pub number: i32,
+    /// Its `si_code` (`sigaction(2)`).
+    pub code: i32,
+    /// The sender; 0 where that is in another pid namespace, or the kernel.
+    pub pid: u32,
+    /// What `sigqueue(3)` sent along.
+    pub value: Option<u64>,
+}
+
+impl Received {
+    /// Whether the kernel raised it (a terminal, a fault, a child's exit)
+    /// rather than a process that sent it.
+    #[must_use]
+    pub fn from_kernel(&self) -> bool {
+        self.code > libc::SI_USER
+    }
+}
+
+/// Every blocked signal, in the order of its number, with its siginfo.
+///
+/// The signals have to be blocked already ([`super::start::prepare`]).
+#[derive(Debug)]
+pub struct SignalQueue(SignalFd);
+
+impl SignalQueue {
+    /// Opens a queue of all signals; close-on-exec, non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// Those of `signalfd(2)`: no descriptor or no memory left.
+    pub fn open() -> io::Result<Self> {
+        let set = SignalSet::ALL;
+        // SAFETY: the set is readable and of the size given; -1 asks for a
+        // new descriptor.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_signalfd4,
+                -1,
+                &raw const set.0,
+                SET_SIZE,
+                libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+            )
+        };
+        let number = i32::try_from(Errno::result(result)?).map_err(io::Error::other)?;
+        // SAFETY: the kernel just made this descriptor, and nothing else
+        // knows of it.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+        // SAFETY: it is a signalfd.
+        Ok(Self(unsafe { SignalFd::from_owned_fd(descriptor) }))
+    }
+
+    /// The next signal, if one is pending.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read(2)`.
+    pub fn next(&self) -> io::Result<Option<Received>> {
+        let info = match self.0.read_signal() {
+            Ok(Some(info)) => info,
+            Ok(None) | Err(Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        Ok(Some(Received {
+            number: i32::try_from(info.ssi_signo).unwrap_or(0),
+            code: info.ssi_code,
+            pid: info.ssi_pid,
+            value: (info.ssi_code == libc::SI_QUEUE).then_some(info.ssi_ptr),
+        }))
+    }
+}
+
+impl AsFd for SignalQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forked::in_child;
+    use super::*;
+
+    #[test]
+    fn a_mask_is_kept_to_the_bit() {
+        assert!(in_child(|| {
+            // With the signals that the C libraries keep to themselves.
+            let mask = SignalSet(1 << 9 | 0b111 << 31 | 1 << 63);
+            mask.block_exactly();
+            SignalSet::blocked() == mask
+        }));
+    }
+
+    #[test]
+    fn a_set_has_signals_1_to_64() {
+        assert!(SignalSet::ALL.contains(1) && SignalSet::ALL.contains(64));
+        for number in [i32::MIN, -1, 0, 65, i32::MAX] {
+            assert!(!SignalSet::ALL.contains(number));
+        }
+    }
+
+    #[test]
+    fn rusts_runtime_ignores_sigpipe_in_tests() {
+        let ignored = SignalSet::ignored();
+        assert!(ignored.contains(libc::SIGPIPE));
+        assert!(!ignored.contains(libc::SIGTERM));
+    }
+
+    #[test]
+    fn an_ignored_child_signal_is_seen_and_undone() {
+        assert!(in_child(|| {
+            set_child_statuses(ChildStatuses::Lost);
+            let lost = SignalSet::ignored().contains(libc::SIGCHLD);
+            set_child_statuses(ChildStatuses::Kept);
+            lost && !SignalSet::ignored().contains(libc::SIGCHLD)
+        }));
+    }
+
+    #[test]
+    fn signals_come_in_order_with_values_and_senders() {
+        assert!(in_child(|| {
+            SignalSet::ALL.block_exactly();
+            let own = std::process::id();
+            let Ok(pid) = i32::try_from(own) else {
+                return false;
+            };
+            let Ok(queue) = SignalQueue::open() else {
+                return false;
+            };
+            let value = 0xdead_beef_0000_0001;
+            let sent = send(pid, 40, Some(value)).is_ok()
+                && send(pid, 40, Some(value + 1)).is_ok()
+                && send(pid, libc::SIGTERM, None).is_ok()
+                && send(pid, libc::SIGABRT, None).is_ok();
+            let expected = [
+                (libc::SIGABRT, libc::SI_USER, None),
+                (libc::SIGTERM, libc::SI_USER, None),
+                (40, libc::SI_QUEUE, Some(value)),
+                (40, libc::SI_QUEUE, Some(value + 1)),
+            ];
+            let as_expected = expected.into_iter().all(|(number, code, value)| {
+                let wanted = Received {
+                    number,
+                    code,
+                    pid: own,
+                    value,
+                };
+                matches!(queue.next(), Ok(Some(got)) if got == wanted && !got.from_kernel())
+            });
+            sent && as_expected && matches!(queue.next(), Ok(None))
+        }));
+    }
+
+    #[test]
+    fn what_a_terminal_or_a_child_raises_is_the_kernels() {
+        let with = |code| Received {
+            number: libc::SIGTTIN,
+            code,
+            pid: 0,
+            value: None,
+        };
+        assert!(with(libc::SI_KERNEL).from_kernel());
+        assert!(with(libc::CLD_EXITED).from_kernel());
+        assert!(!with(libc::SI_USER).from_kernel());
+        assert!(!with(libc::SI_QUEUE).from_kernel());
+        assert!(!with(libc::SI_TKILL).from_kernel());
+    }
+}
