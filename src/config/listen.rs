@@ -89,10 +89,13 @@ impl ListenerSpec {
     }
 }
 
-/// Whether a listener may have this name.
+/// Whether a listener may have this name. It begins with no digit: `{fd:3}`
+/// and `{port:8080}` are JavaScript, as in `listen({fd:3})`.
 pub(super) fn is_name(text: &str) -> bool {
     let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    (1..=MOST_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_of_name)
+    (1..=MOST_NAME_BYTES).contains(&text.len())
+        && text.bytes().all(is_of_name)
+        && !text.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// What follows `tcp:` or `udp:`.

@@ -86,12 +86,14 @@ impl Template {
 
 impl Piece {
     /// What it is replaced by, if by anything: without any listener, `{fd}` is
-    /// left to awk and its like.
+    /// left to awk and its like, and where none has a name `{port:name}` is
+    /// left to JavaScript.
     fn value(&self, slot: u32, bound: &[Bound<'_>]) -> Result<Option<i64>, String> {
         Ok(match self {
             Self::Literal(_) => None,
             Self::Slot => Some(slot.into()),
             Self::FirstFd => bound.first().map(|first| first.fd.into()),
+            Self::Fd(_) | Self::Port(_) if bound.iter().all(|bound| bound.name.is_none()) => None,
             Self::Fd(name) => Some(named(name, bound)?.fd.into()),
             Self::Port(name) => {
                 let port = named(name, bound)?.port;
@@ -133,11 +135,11 @@ fn named<'a>(name: &str, bound: &'a [Bound<'a>]) -> Result<&'a Bound<'a>, String
         .find(|bound| bound.name == Some(name))
         .ok_or_else(|| {
             let names: Vec<&str> = bound.iter().filter_map(|bound| bound.name).collect();
-            let none = "no listener has that name";
-            match names.join(", ") {
-                names if names.is_empty() => format!("{none}, nor does any have one"),
-                names => format!("{none}; there are {}", shown(OsStr::new(&names))),
-            }
+            let names = names.join(", ");
+            format!(
+                "no listener has that name; there are {}",
+                shown(OsStr::new(&names))
+            )
         })
 }
 
@@ -245,6 +247,13 @@ mod tests {
             let template = Template::new(&[argument.into()]);
             template.check(&[WEB]).expect(argument);
         }
+        for argument in ["listen({fd:3})", "{port:8080}"] {
+            assert_eq!(render(argument, &[WEB]), argument);
+        }
+        for bound in [&[][..], &[NAMELESS]] {
+            assert_eq!(render("{port:port}", bound), "{port:port}");
+            Template::new(&["{port:port}".into()]).check(bound).unwrap();
+        }
         assert_eq!(render("{fd}", &[]), "{fd}");
         Template::new(&["{fd}".into()]).check(&[]).unwrap();
         assert_eq!(render("{fd:gone}", &[WEB]), "{fd:gone}");
@@ -272,11 +281,6 @@ mod tests {
                 "-p{port:api}",
                 &[WEB, NAMELESS, LOCAL][..],
                 "{port:api}: no listener has that name; there are web, local.1",
-            ),
-            (
-                "{fd:web}",
-                &[],
-                "{fd:web}: no listener has that name, nor does any have one",
             ),
             (
                 "{port:local.1}",

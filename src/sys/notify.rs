@@ -168,7 +168,7 @@ mod tests {
         client_of(&server).send(b"READY=1").unwrap();
         let datagram = server.receive(&mut buffer).unwrap().unwrap();
         assert_eq!(&buffer[..datagram.length], b"READY=1");
-        assert_eq!(datagram.pid, std::process::id().try_into().unwrap());
+        assert_eq!(u32::try_from(datagram.pid).unwrap(), std::process::id());
         // SAFETY: getuid has no precondition.
         assert_eq!(datagram.uid, unsafe { libc::getuid() });
         assert!(!datagram.truncated);
