@@ -24,3 +24,335 @@ pub(super) fn policy() -> Policy {
         orphan_grace: Duration::from_secs(1),
     }
 }
+
+// ---- a supervisor, told what happens ----
+
+struct Story {
+    supervisor: Supervisor,
+    now: Time,
+}
+
+impl Story {
+    fn new(policy: Policy) -> Self {
+        let mut story = Self {
+            supervisor: Supervisor::new(policy),
+            now: Time::from_millis(1000),
+        };
+        let _ = story.tell(Event::DeadlineReached);
+        story
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        self.supervisor.step(
+            event,
+            Now {
+                time: self.now,
+                entropy: 0,
+            },
+        )
+    }
+
+    fn wait(&mut self, duration: Duration) -> Vec<Action> {
+        self.now = self.now + duration;
+        self.tell(Event::DeadlineReached)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Vec<Action> {
+        self.tell(Event::Signal(Arrival {
+            signal,
+            value: None,
+            from_kernel: false,
+        }))
+    }
+
+    /// The worker exits and leaves nobody behind.
+    fn exit(&mut self, worker: u32, code: u8, served: bool) -> Vec<Action> {
+        let worker = WorkerId(worker);
+        let exit = Exit::Code(code);
+        let mut actions = self.tell(Event::Exited {
+            worker,
+            exit,
+            served,
+            backgrounded: false,
+        });
+        actions.extend(self.tell(Event::GroupGone(worker)));
+        actions
+    }
+}
+
+fn spawns(actions: &[Action]) -> usize {
+    actions
+        .iter()
+        .filter(|action| matches!(action, Action::Spawn { .. }))
+        .count()
+}
+
+fn exit_code(actions: &[Action]) -> Option<u8> {
+    actions.iter().find_map(|action| match action {
+        Action::Exit(outcome) => Some(outcome.code),
+        _ => None,
+    })
+}
+
+const STEP: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_crash_loop_ends_with_the_workers_code_after_so_many_tries() {
+    let mut story = Story::new(Policy {
+        instances: 1,
+        max_restarts: 5,
+        ..policy()
+    });
+    let mut tries = 1;
+    let code = loop {
+        let mut actions = story.tell(Event::Executed(WorkerId(tries - 1)));
+        actions.extend(story.exit(tries - 1, 9, false));
+        actions.extend(story.tell(Event::TreeGone));
+        if let Some(code) = exit_code(&actions) {
+            break code;
+        }
+        assert_eq!(spawns(&story.wait(2 * STEP)), 1);
+        tries += 1;
+    };
+    assert_eq!((tries, code), (5, 9));
+}
+
+#[test]
+fn giving_up_on_workers_that_exit_with_0_is_no_success() {
+    let mut story = Story::new(Policy {
+        instances: 1,
+        max_restarts: 1,
+        ..policy()
+    });
+    let mut actions = story.exit(0, 0, false);
+    actions.extend(story.tell(Event::TreeGone));
+    assert_eq!(exit_code(&actions), Some(1));
+}
+
+#[test]
+fn a_worker_that_exits_after_it_served_is_restarted_at_once_for_ever() {
+    let mut story = Story::new(Policy {
+        instances: 1,
+        ..policy()
+    });
+    for worker in 0..1000 {
+        let _ = story.tell(Event::Executed(WorkerId(worker)));
+        assert_eq!(spawns(&story.exit(worker, 1, true)), 1, "worker {worker}");
+    }
+}
+
+#[test]
+fn an_old_worker_is_the_one_that_served() {
+    let mut story = Story::new(policy());
+    let _ = story.tell(Event::Executed(WorkerId(0)));
+    let _ = story.wait(STEP);
+    // Slot 1's worker starts late and fails beside one that has aged.
+    let actions = story.exit(1, 1, true);
+    assert_eq!(spawns(&actions), 0);
+    assert_eq!(spawns(&story.wait(STEP)), 1);
+}
+
+#[test]
+fn a_forwarded_signal_that_all_workers_obey_by_leaving_is_a_shutdown() {
+    let mut story = Story::new(policy());
+    let _ = story.signal(Signal::WINCH);
+    assert_eq!(spawns(&story.exit(0, 0, false)), 0);
+    let mut actions = story.exit(1, 0, false);
+    actions.extend(story.tell(Event::TreeGone));
+    assert_eq!(exit_code(&actions), Some(0));
+}
+
+#[test]
+fn a_worker_that_leaves_alone_after_a_forwarded_signal_comes_back() {
+    let mut story = Story::new(policy());
+    let _ = story.signal(Signal::USR1);
+    let _ = story.exit(0, 0, false);
+    assert_eq!(spawns(&story.wait(2 * STEP)), 1);
+}
+
+#[test]
+fn the_command_that_never_ran_ends_it_at_once_and_one_that_ran_does_not() {
+    let failed = |worker| Event::SpawnFailed(WorkerId(worker), SpawnError::NotFound);
+    let mut story = Story::new(Policy {
+        instances: 1,
+        ..policy()
+    });
+    let mut actions = story.tell(failed(0));
+    actions.extend(story.tell(Event::TreeGone));
+    assert_eq!(exit_code(&actions), Some(127));
+
+    let mut story = Story::new(policy());
+    let _ = story.tell(Event::Executed(WorkerId(0)));
+    let _ = story.tell(failed(1));
+    assert!(story.supervisor.is_serving());
+    assert_eq!(spawns(&story.wait(STEP)), 1);
+}
+
+#[test]
+fn no_room_to_fork_is_waited_out_however_long() {
+    let mut story = Story::new(Policy {
+        instances: 1,
+        max_restarts: 1,
+        ..policy()
+    });
+    for worker in 0..100 {
+        let exhausted = Event::SpawnFailed(WorkerId(worker), SpawnError::Exhausted);
+        assert_eq!(spawns(&story.tell(exhausted)), 0);
+        assert_eq!(spawns(&story.wait(STEP)), 1);
+    }
+    assert!(story.supervisor.is_serving());
+}
+
+#[test]
+fn a_worker_killed_at_its_deadline_makes_a_shutdown_124() {
+    let mut story = Story::new(Policy {
+        drain_delay: Duration::ZERO,
+        ..policy()
+    });
+    let _ = story.signal(Signal::TERM);
+    let _ = story.exit(0, 0, false);
+    let killed = story.wait(2 * STEP);
+    assert!(killed.contains(&Action::Signal {
+        worker: WorkerId(1),
+        to: Target::Group,
+        signal: Signal::KILL,
+        value: None,
+    }));
+    let mut actions = story.exit(1, 137, false);
+    actions.extend(story.tell(Event::TreeGone));
+    assert_eq!(exit_code(&actions), Some(124));
+}
+
+#[test]
+fn a_second_request_skips_the_delay_and_a_third_kills() {
+    let mut story = Story::new(policy());
+    assert!(!story.signal(Signal::TERM).contains(&Action::CloseListeners));
+    assert!(story.supervisor.is_serving());
+    assert!(story.signal(Signal::INT).contains(&Action::CloseListeners));
+    let third = story.signal(Signal::TERM);
+    let kills = third.iter().filter(|action| {
+        matches!(
+            action,
+            Action::Signal {
+                signal: Signal::KILL,
+                to: Target::Group,
+                ..
+            }
+        )
+    });
+    assert_eq!(kills.count(), 2);
+}
+
+#[test]
+fn a_dead_worker_is_replaced_while_the_drain_delay_runs() {
+    let mut story = Story::new(policy());
+    let _ = story.signal(Signal::TERM);
+    assert_eq!(spawns(&story.exit(0, 1, true)), 1);
+}
+
+#[test]
+fn scaling_goes_up_and_down_between_one_and_the_bound() {
+    let mut story = Story::new(Policy {
+        instances: 1,
+        most_instances: 2,
+        ..policy()
+    });
+    assert_eq!(spawns(&story.signal(Signal::TTIN)), 1);
+    assert_eq!(spawns(&story.signal(Signal::TTIN)), 0);
+    assert_eq!(story.supervisor.instances(), 2);
+    let down = story.signal(Signal::TTOU);
+    assert!(down.iter().any(|action| matches!(
+        action,
+        Action::Signal {
+            worker: WorkerId(1),
+            ..
+        }
+    )));
+    assert_eq!(spawns(&story.signal(Signal::TTOU)), 0);
+    assert_eq!(story.supervisor.instances(), 1);
+    // Wanted again while it drains: it comes back in the same slot.
+    let _ = story.signal(Signal::TTIN);
+    assert_eq!(spawns(&story.exit(1, 0, false)), 1);
+}
+
+#[test]
+fn a_finished_app_exits_with_its_first_failure() {
+    for (restart, codes, code) in [
+        (Restart::Never, [0, 0], 0),
+        (Restart::Never, [3, 4], 3),
+        (Restart::OnFailure, [0, 0], 0),
+    ] {
+        let mut story = Story::new(Policy {
+            restart,
+            ..policy()
+        });
+        let _ = story.exit(0, codes[0], false);
+        let mut actions = story.exit(1, codes[1], false);
+        actions.extend(story.tell(Event::TreeGone));
+        assert_eq!(exit_code(&actions), Some(code), "{restart:?} {codes:?}");
+    }
+}
+
+#[test]
+fn init_mode_forwards_and_leaves_with_its_child() {
+    let init = Policy {
+        mode: Mode::Init,
+        restart: Restart::Never,
+        instances: 1,
+        ..policy()
+    };
+    for number in (1..=64).filter(|number| *number != 17) {
+        let mut story = Story::new(init.clone());
+        let signal = Signal::from_number(number).unwrap();
+        let value = Some(number.unsigned_abs().into());
+        let arrival = Arrival {
+            signal,
+            value,
+            from_kernel: false,
+        };
+        assert_eq!(
+            story.tell(Event::Signal(arrival)),
+            [Action::Signal {
+                worker: WorkerId(0),
+                to: Target::Main,
+                signal,
+                value
+            }]
+        );
+        let exit = Exit::Signal {
+            signal,
+            core: false,
+        };
+        let worker = WorkerId(0);
+        let mut actions = story.tell(Event::Exited {
+            worker,
+            exit,
+            served: false,
+            backgrounded: false,
+        });
+        actions.extend(story.tell(Event::TreeGone));
+        assert_eq!(
+            exit_code(&actions),
+            Some(128 + u8::try_from(number).unwrap())
+        );
+    }
+}
+
+#[test]
+fn a_background_server_is_not_tried_again() {
+    let mut story = Story::new(Policy {
+        instances: 1,
+        ..policy()
+    });
+    let worker = WorkerId(0);
+    let exit = Exit::Code(0);
+    let mut actions = story.tell(Event::Exited {
+        worker,
+        exit,
+        served: false,
+        backgrounded: true,
+    });
+    actions.extend(story.tell(Event::GroupGone(worker)));
+    actions.extend(story.tell(Event::TreeGone));
+    assert_eq!((spawns(&actions), exit_code(&actions)), (0, Some(1)));
+}

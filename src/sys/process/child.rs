@@ -27,6 +27,10 @@ pub(super) struct Child<'a> {
     /// The descriptors to hand down, and what they become.
     moves: Vec<Move>,
     affinity: Option<Vec<u64>>,
+    /// Whether it is to become the terminal's foreground group. Decided before
+    /// the fork: after it either side may already have moved it to a group of
+    /// its own.
+    foreground: bool,
     /// clinit, as the child is to find it.
     parent: Pid,
 }
@@ -60,6 +64,7 @@ impl<'a> Child<'a> {
             image: Image::new(request.argv, request.env, request.listen_pid)?,
             moves: handed_down.chain(stdin).collect(),
             affinity: request.cpu.map(affinity::only),
+            foreground: request.group == Group::NewForeground && is_foreground(),
             parent: getpid(),
         })
     }
@@ -83,7 +88,7 @@ impl<'a> Child<'a> {
 
     fn arrange(&mut self, report: &mut RawFd) -> Result<(), (Step, Errno)> {
         let request = self.request;
-        join_group(request.group);
+        lead_group(self.foreground);
         self.move_descriptors(report)
             .map_err(|errno| (Step::Descriptors, errno))?;
         if let Some(credentials) = &request.credentials {
@@ -123,10 +128,10 @@ impl<'a> Child<'a> {
     /// is close-on-exec.
     fn move_descriptors(&mut self, report: &mut RawFd) -> Result<(), Errno> {
         let targets = self.moves.iter().map(|step| step.target);
-        let above = targets.max().map_or(FIRST, |last| last.max(2) + 1);
-        if self.moves.is_empty() {
+        let Some(last) = targets.max() else {
             return Ok(());
-        }
+        };
+        let above = last.max(2) + 1;
         *report = duplicate_above(*report, above)?;
         for step in &mut self.moves {
             step.source = duplicate_above(step.source, above)?;
@@ -148,24 +153,24 @@ fn duplicate_above(descriptor: RawFd, least: RawFd) -> Result<RawFd, Errno> {
     Errno::result(result)
 }
 
-fn join_group(group: Group) {
-    let is_foreground = group == Group::NewForeground && foreground_group() == getpgrp().as_raw();
+fn lead_group(foreground: bool) {
     // A process that was just forked leads neither a session nor a group, so
     // it may always do this.
     let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
-    if is_foreground {
+    if foreground {
         // SIGTTOU is blocked, so this does not stop the child. A terminal
-        // that goes away meanwhile is no reason not to run.
+        // that has gone away meanwhile is no reason not to run.
         // SAFETY: tcsetpgrp touches no memory.
         unsafe { libc::tcsetpgrp(0, getpid().as_raw()) };
     }
 }
 
-/// The foreground group of the terminal on descriptor 0; -1 where that is
-/// none.
-fn foreground_group() -> i32 {
-    // SAFETY: tcgetpgrp touches no memory of ours.
-    unsafe { libc::tcgetpgrp(0) }
+/// Whether this process's group is the foreground group of the terminal on
+/// descriptor 0; not so where that is no terminal of this session.
+fn is_foreground() -> bool {
+    // SAFETY: tcgetpgrp touches no memory of ours. It answers -1 on an error.
+    let group = unsafe { libc::tcgetpgrp(0) };
+    group == getpgrp().as_raw()
 }
 
 /// Takes on a user and groups, for this thread, which is the child's only
