@@ -3,9 +3,12 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::supervisor::{Cause, Exit, Outcome, Signal, Time};
 use crate::sys::cgroup::{Root, oom_kills};
+
+use super::seconds::Seconds;
 
 /// Where Kubernetes looks for a container's last words.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -48,8 +51,8 @@ impl Closing {
             .map_or("never ran".into(), |exit| exit.to_string());
         let drain = self
             .draining_since
-            .map_or(0, |since| now.since(since).as_millis());
-        let drain = format!("{}.{:03}s", drain / 1000, drain % 1000);
+            .map_or(Duration::ZERO, |since| now.since(since));
+        let drain = Seconds(drain).to_string();
         let killed = self.killed;
         let oom_kills = self.oom_kills();
         log::info!(code, cause = cause.as_str(), last = last.as_str(), drain = drain.as_str(), killed, oom_kills; "exiting");

@@ -8,6 +8,7 @@ use crate::sys::process::{
 use crate::sys::signals::group_exists;
 use crate::sys::start::own_uid;
 
+use super::seconds::Seconds;
 use super::token::Token;
 use super::tree;
 use super::{Shell, now};
@@ -186,7 +187,7 @@ impl Shell {
         } else {
             ""
         };
-        log::info!(slot, pid; "worker {exit} after {:.1}s{memory}", age.as_secs_f64());
+        log::info!(slot, pid; "worker {exit} after {}{memory}", Seconds(age));
         self.closing.last = Some(exit);
         self.events.push_back(Event::Exited {
             worker: id,

@@ -1,0 +1,80 @@
+//! What the core decided, as lines of the log.
+
+use crate::supervisor::{Note, WorkerId};
+
+use super::seconds::Seconds;
+use super::{Shell, now, tree};
+
+impl Shell {
+    pub(super) fn note(&mut self, note: Note) {
+        match note {
+            Note::Ready { worker, presumed } => self.note_ready(worker, presumed),
+            Note::RestartIn { slot, delay, failures: 0 } => {
+                log::info!(slot; "restarting in {}", Seconds(delay));
+            }
+            Note::RestartIn { slot, delay, failures } => {
+                log::warn!(slot, failures; "restarting in {}", Seconds(delay));
+            }
+            Note::RestartHeld { slot, delay } => {
+                log::info!(slot; "restarting in {}, unless the other workers leave too", Seconds(delay));
+            }
+            Note::SpawnRetryIn { slot, delay } => log::debug!(slot; "trying again in {}", Seconds(delay)),
+            Note::Backgrounded(id) => self.note_worker(id, |slot, pid| {
+                log::error!(slot, pid; "the server put itself into the background: run it in the foreground (nginx: -g 'daemon off;')");
+            }),
+            Note::Killed(id) => {
+                self.closing.killed = self.closing.killed.saturating_add(1);
+                self.note_worker(id, |slot, pid| {
+                    log::warn!(slot, pid; "worker outlived its deadline: killed");
+                });
+            }
+            Note::Unkillable(id) => self.note_worker(id, |slot, pid| {
+                log::error!(slot, pid; "worker outlived SIGKILL: it hangs in the kernel and is given up");
+            }),
+            Note::Scaled(workers) => log::info!(workers; "scaled"),
+            Note::ScaleRefused(workers) => log::warn!(workers; "not scaled: the number of workers is at its bound"),
+            Note::NoReload => log::warn!("SIGHUP asks for a rolling reload, which this version does not have: ignored"),
+            Note::ShutdownIn(delay) if delay.is_zero() => log::info!("shutting down"),
+            Note::ShutdownIn(delay) => log::info!("shutting down: draining in {}", Seconds(delay)),
+            Note::DelaySkipped => log::info!("asked again: draining now"),
+            Note::NextRequestKills => log::info!("asked again: the next request kills"),
+            Note::Forced => log::warn!("asked a third time: killing"),
+            Note::Draining { workers, grace } => log::info!(workers; "draining for at most {}", Seconds(grace)),
+            Note::GivingUp(failures) => log::error!(failures; "giving up: every slot has failed too often in a row"),
+        }
+    }
+
+    fn note_ready(&mut self, id: WorkerId, presumed: bool) {
+        let now = now();
+        let Some(worker) = self.workers.get(id) else {
+            return;
+        };
+        let (slot, pid) = (worker.slot, worker.pid);
+        let after = Seconds(now.since(worker.started));
+        if presumed {
+            log::debug!(slot, pid; "worker is taken for ready after {after}");
+        } else {
+            log::info!(slot, pid; "worker is ready after {after}");
+        }
+        let instances = self.supervisor.instances();
+        if !self.plan.is_cluster()
+            || instances < 2
+            || std::mem::replace(&mut self.looked_for_masters, true)
+        {
+            return;
+        }
+        let copies = tree::own_copies(pid);
+        if copies > 0 {
+            log::warn!(
+                "each worker runs {copies} workers of its own: {instances} x {copies} = {} in all; let either clinit or the server multiply",
+                copies * instances as usize,
+            );
+        }
+    }
+
+    fn note_worker(&self, id: WorkerId, tell: impl FnOnce(u32, i32)) {
+        if let Some(worker) = self.workers.get(id) {
+            tell(worker.slot, worker.pid);
+        }
+    }
+}
