@@ -94,6 +94,9 @@ impl Shell {
         for action in self.supervisor.step(event, now) {
             self.perform(action);
         }
+        if let Event::GroupGone(worker) = event {
+            self.forget(worker);
+        }
     }
 }
 

@@ -40,6 +40,7 @@ impl Shell {
             Note::NextRequestKills => log::info!("asked again: the next request kills"),
             Note::Forced => log::warn!("asked a third time: killing"),
             Note::Draining { workers, grace } => log::info!(workers; "draining for at most {}", Seconds(grace)),
+            Note::GivingUp(0) => log::error!("giving up: no slot can run its worker"),
             Note::GivingUp(failures) => log::error!(failures; "giving up: every slot has failed too often in a row"),
         }
     }

@@ -1,5 +1,7 @@
 //! The processes below clinit that are no workers.
 
+use std::time::Duration;
+
 use crate::supervisor::Signal;
 use crate::sys::proc::{self, Process};
 use crate::sys::signals::{kill_everything, send};
@@ -33,32 +35,49 @@ pub(super) fn signal(signal: Signal, is_pid1: bool) {
     }
 }
 
-/// The pid of a process that was started by a worker after `since` (clock
-/// ticks), left its session and was adopted by clinit, and that holds a
-/// listener: a server that put itself into the background.
-pub(super) fn background_server(
-    since: Option<u64>,
-    workers: &Workers,
-    listeners: &Listeners,
-) -> Option<i32> {
+/// How old a worker may be that puts itself into the background: later, an
+/// orphan in its group is just that.
+const BACKGROUND_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whether a worker that exited just now left a server behind: a process that
+/// it started, that clinit adopted, and that holds a listener.
+///
+/// Such a server leaves its session; but its parent may be gone before it has,
+/// so at first one in the worker's group counts as well.
+pub(super) fn left_a_server(worker: &Departed, workers: &Workers, listeners: &Listeners) -> bool {
     let own = own_pid();
-    let session = proc::process(own)?.session;
-    let adopted: Vec<Process> = proc::processes()
-        .into_iter()
-        .filter(|process| process.parent == own && process.session != session)
-        .filter(|process| !workers.has_main(process.pid))
-        .filter(|process| since.is_none_or(|since| process.start_time_ticks >= since))
-        .collect();
-    if adopted.is_empty() {
-        return None;
+    let Some(session) = proc::process(own).map(|process| process.session) else {
+        return false;
+    };
+    let young = worker.age < BACKGROUND_WITHIN;
+    let is_left = |process: &Process| {
+        process.parent == own
+            && !workers.has_main(process.pid)
+            && worker
+                .started_ticks
+                .is_none_or(|started| process.start_time_ticks >= started)
+            && (process.session != session || young && process.group == worker.pid)
+    };
+    let left: Vec<Process> = proc::processes().into_iter().filter(is_left).collect();
+    if left.is_empty() {
+        return false;
     }
     let mut listening = proc::listening_inodes();
     listening.extend(listeners.inodes());
-    adopted.into_iter().map(|process| process.pid).find(|&pid| {
-        proc::socket_inodes(pid)
-            .iter()
-            .any(|inode| listening.contains(inode))
+    left.iter().any(|process| {
+        let held = proc::socket_inodes(process.pid);
+        held.iter().any(|inode| listening.contains(inode))
     })
+}
+
+/// What is to be known of a worker whose main process is reaped.
+pub(super) struct Departed {
+    /// Its pid, which its group still has.
+    pub(super) pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub(super) started_ticks: Option<u64>,
+    /// How old it became.
+    pub(super) age: Duration,
 }
 
 /// How many children of a process run its own executable.

@@ -10,7 +10,7 @@ use crate::sys::start::own_uid;
 
 use super::seconds::Seconds;
 use super::token::Token;
-use super::tree;
+use super::tree::{self, Departed};
 use super::{Shell, now};
 
 /// How much of one worker's talk is listened to before the others'.
@@ -133,7 +133,6 @@ impl Shell {
         }
         for (id, group) in self.workers.leftovers() {
             if !group_exists(group) {
-                self.forget(id);
                 self.events.push_back(Event::GroupGone(id));
             }
         }
@@ -177,11 +176,16 @@ impl Shell {
             return;
         }
         worker.served |= self.listeners.taken_since(&worker.baseline);
-        let (served, started) = (worker.served, worker.started_ticks);
+        let served = worker.served;
         let age = now().since(worker.started);
+        let departed = Departed {
+            pid,
+            started_ticks: worker.started_ticks,
+            age,
+        };
         let backgrounded = exit == Exit::Code(0)
             && self.plan.is_cluster()
-            && tree::background_server(started, &self.workers, &self.listeners).is_some();
+            && tree::left_a_server(&departed, &self.workers, &self.listeners);
         let memory = if self.closing.killed_for_memory(exit) {
             ", out of memory by the kernel's count"
         } else {
@@ -198,7 +202,7 @@ impl Shell {
     }
 
     /// Lets go of what clinit holds of a worker.
-    fn forget(&mut self, id: WorkerId) {
+    pub(super) fn forget(&mut self, id: WorkerId) {
         drop(self.workers.remove(id));
     }
 }
