@@ -1,5 +1,6 @@
 //! The processes below clinit that are no workers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::supervisor::Signal;
@@ -40,32 +41,62 @@ pub(super) fn signal(signal: Signal, is_pid1: bool) {
 const BACKGROUND_WITHIN: Duration = Duration::from_secs(10);
 
 /// Whether a worker that exited just now left a server behind: a process that
-/// it started, that clinit adopted, and that holds a listener.
+/// it started, that is below no other worker, and that holds a listener.
 ///
 /// Such a server leaves its session; but its parent may be gone before it has,
 /// so at first one in the worker's group counts as well.
 pub(super) fn left_a_server(worker: &Departed, workers: &Workers, listeners: &Listeners) -> bool {
+    // Daemons fork twice: who was there at the first look may have handed
+    // over by the second.
+    (0..LOOKS).any(|_| holds_a_listener(&left_by(worker, workers), listeners))
+}
+
+/// How often to look for a server that is forking its way into the background.
+const LOOKS: u32 = 3;
+
+/// The processes that a worker left behind, as far as they are no plain
+/// leftovers of its group.
+fn left_by(worker: &Departed, workers: &Workers) -> Vec<i32> {
     let own = own_pid();
-    let Some(session) = proc::process(own).map(|process| process.session) else {
-        return false;
+    let all = proc::processes();
+    let Some(session) = all
+        .iter()
+        .find(|process| process.pid == own)
+        .map(|own| own.session)
+    else {
+        return Vec::new();
     };
     let young = worker.age < BACKGROUND_WITHIN;
-    let is_left = |process: &Process| {
-        process.parent == own
-            && !workers.has_main(process.pid)
-            && worker
-                .started_ticks
-                .is_none_or(|started| process.start_time_ticks >= started)
+    let is_left = |process: &&Process| {
+        worker
+            .started_ticks
+            .is_none_or(|started| process.start_time_ticks >= started)
             && (process.session != session || young && process.group == worker.pid)
     };
-    let left: Vec<Process> = proc::processes().into_iter().filter(is_left).collect();
-    if left.is_empty() {
+    let adopted = |process: &Process| process.parent == own && !workers.has_main(process.pid);
+    let below = all
+        .iter()
+        .filter(|process| adopted(process))
+        .flat_map(|process| {
+            let below = proc::descendants_in(&all, process.pid);
+            below.into_iter().chain([process.pid])
+        });
+    let below: BTreeSet<i32> = below.collect();
+    let left = all
+        .iter()
+        .filter(|process| below.contains(&process.pid))
+        .filter(is_left);
+    left.map(|process| process.pid).collect()
+}
+
+fn holds_a_listener(processes: &[i32], listeners: &Listeners) -> bool {
+    if processes.is_empty() {
         return false;
     }
     let mut listening = proc::listening_inodes();
     listening.extend(listeners.inodes());
-    left.iter().any(|process| {
-        let held = proc::socket_inodes(process.pid);
+    processes.iter().any(|&pid| {
+        let held = proc::socket_inodes(pid);
         held.iter().any(|inode| listening.contains(inode))
     })
 }

@@ -119,8 +119,8 @@ pub enum Event {
         /// Whether a connection was certainly taken from a listener of the
         /// app while this worker ran.
         served: bool,
-        /// Whether a descendant in a session of its own holds a listener:
-        /// the server put itself into the background.
+        /// Whether it left a process behind that holds a listener: the server
+        /// put itself into the background.
         backgrounded: bool,
     },
     /// No process is left in the worker's process group.

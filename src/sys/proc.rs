@@ -73,7 +73,9 @@ pub fn descendants(of: i32) -> Vec<i32> {
     descendants_in(&processes(), of)
 }
 
-fn descendants_in(processes: &[Process], of: i32) -> Vec<i32> {
+/// The descendants of a process among these.
+#[must_use]
+pub fn descendants_in(processes: &[Process], of: i32) -> Vec<i32> {
     // A scan is no snapshot: with pids used anew meanwhile it could show a
     // circle.
     let mut seen = HashSet::from([of]);
