@@ -19,8 +19,10 @@ const LONGEST_MESSAGE: usize = 1023;
 /// What the last line tells beside the outcome.
 pub(super) struct Closing {
     oom_kills_before: Option<u64>,
-    /// How the worker that ended last did so.
-    pub(super) last: Option<Exit>,
+    /// How the worker that ended last did so, and the one that ended last
+    /// before the end began.
+    last: Option<Exit>,
+    last_unasked: Option<Exit>,
     /// When workers were told to stop for good.
     pub(super) draining_since: Option<Time>,
     /// Workers that outlived their deadline.
@@ -32,8 +34,17 @@ impl Closing {
         Self {
             oom_kills_before: oom_kills(&Root::system()),
             last: None,
+            last_unasked: None,
             draining_since: None,
             killed: 0,
+        }
+    }
+
+    /// Takes note of a worker's end.
+    pub(super) fn note_exit(&mut self, exit: Exit, serving: bool) {
+        self.last = Some(exit);
+        if serving {
+            self.last_unasked = Some(exit);
         }
     }
 
@@ -46,9 +57,11 @@ impl Closing {
             Cause::GaveUp => "gave up".into(),
             Cause::CannotRun(_) => "the command cannot run".into(),
         };
-        let last = self
-            .last
-            .map_or("never ran".into(), |exit| exit.to_string());
+        let last = match outcome.cause {
+            Cause::Requested(_) | Cause::Finished | Cause::CannotRun(_) => self.last,
+            Cause::GaveUp => self.last_unasked,
+        };
+        let last = last.map_or("never ran".into(), |exit| exit.to_string());
         let drain = self
             .draining_since
             .map_or(Duration::ZERO, |since| now.since(since));

@@ -6,9 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::config::{Bound, Dialects, ListenAddress, ListenerSpec};
 use crate::sys::listener::{self, Address, BindError, Listener};
-use crate::sys::poll::{Interest, Poller};
-
-use super::token::Token;
 
 /// The number that a worker finds its first listener under.
 const FIRST_FD: i32 = 3;
@@ -17,11 +14,8 @@ const FIRST_FD: i32 = 3;
 struct Held {
     name: Option<String>,
     socket: Listener,
-    /// How many connections have certainly arrived since it is watched.
+    /// How many connections have arrived while it was watched.
     arrivals: u32,
-    /// Whether the next wake-up may tell of a connection that was there
-    /// before the watch.
-    old_news: bool,
 }
 
 /// All listeners, in the order of their descriptors.
@@ -54,7 +48,6 @@ impl Listeners {
                 name,
                 socket,
                 arrivals: 0,
-                old_news: false,
             })
             .collect();
         for spec in specs {
@@ -63,7 +56,6 @@ impl Listeners {
                 name: spec.name.clone(),
                 socket,
                 arrivals: 0,
-                old_news: false,
             });
         }
         Ok(Self {
@@ -148,67 +140,74 @@ impl Listeners {
     //
     // A worker that exits right after it served is no failed start. Nobody
     // tells who took a connection, but a queue that is shorter than what was
-    // there and what came has been taken from. Wake-ups are fewer than
-    // connections, never more, so what this proves is so.
+    // there and what came has been taken from.
 
-    pub(super) fn baseline(&self) -> Baseline {
-        let queues = self.held.iter().map(|held| Queue {
-            waiting: held.socket.queued(),
+    /// How many wait in each queue.
+    pub(super) fn waiting(&self) -> Vec<u32> {
+        self.held.iter().map(|held| held.socket.queued()).collect()
+    }
+
+    /// The queues, with what waits in them and what has arrived so far.
+    pub(super) fn baseline(&self, waiting: &[u32]) -> Baseline {
+        let queues = self.held.iter().zip(waiting).map(|(held, &waiting)| Queue {
+            waiting,
             arrivals: held.arrivals,
         });
         Baseline(queues.collect())
     }
 
-    /// Whether a connection has certainly been taken since.
-    pub(super) fn taken_since(&self, baseline: &Baseline) -> bool {
-        self.held.iter().zip(&baseline.0).any(|(held, then)| {
+    /// Whether a connection has certainly been taken since. Of other sockets
+    /// than TCP ones it is only known whether anything waits.
+    pub(super) fn taken_since(&self, baseline: &Baseline, waiting: &[u32]) -> bool {
+        let queues = self.held.iter().zip(&baseline.0).zip(waiting);
+        queues.into_iter().any(|((held, then), &waiting)| {
             let came = held.arrivals.wrapping_sub(then.arrivals);
-            let waiting = held.socket.queued();
-            let counts = held.socket.counts_its_queue();
-            (counts || waiting == 0) && then.waiting.saturating_add(came) > waiting
+            let known = held.socket.counts_its_queue() || waiting == 0;
+            known && then.waiting.saturating_add(came) > waiting
         })
     }
 
-    /// Watches for arrivals, from the start of a worker until it has proved
-    /// itself; never for good, since each wake-up costs.
-    pub(super) fn watch(&mut self, poller: &Poller) {
-        if self.watched {
-            return;
+    /// Has arrivals told, from the start of a worker until it has proved
+    /// itself; never for good, since each costs a wake-up.
+    pub(super) fn watch(&mut self) {
+        if !std::mem::replace(&mut self.watched, true) {
+            self.announce(true);
         }
-        self.watched = true;
-        for (index, held) in (0..).zip(&mut self.held) {
-            held.old_news = held.socket.queued() > 0;
-            if let Err(error) =
-                poller.add(&held.socket, Token::Listener(index).pack(), Interest::Edge)
-            {
+    }
+
+    pub(super) fn unwatch(&mut self) {
+        if std::mem::take(&mut self.watched) {
+            self.announce(false);
+        }
+    }
+
+    fn announce(&self, on: bool) {
+        for held in &self.held {
+            if let Err(error) = held.socket.announce(on) {
                 log::debug!("cannot watch {}: {error}", held.socket.local());
             }
         }
     }
 
-    pub(super) fn unwatch(&mut self, poller: &Poller) {
-        if std::mem::take(&mut self.watched) {
-            for held in &self.held {
-                let _ = poller.remove(&held.socket);
-            }
-        }
-    }
-
-    pub(super) fn arrived(&mut self, index: u32) {
-        if let Some(held) = self.held.get_mut(index as usize)
-            && !std::mem::take(&mut held.old_news)
-        {
+    /// Counts an arrival at the listener with this descriptor.
+    pub(super) fn arrived(&mut self, descriptor: i32) {
+        let mut held = self.held.iter_mut();
+        if let Some(held) = held.find(|held| held.socket.descriptor() == descriptor) {
             held.arrivals = held.arrivals.wrapping_add(1);
         }
     }
 
     /// Closes clinit's copies: with a worker's last one the socket is closed,
     /// and late clients fail at once.
-    pub(super) fn close(&mut self, poller: &Poller) {
-        self.unwatch(poller);
-        for held in self.held.drain(..) {
-            held.socket.remove_path();
-        }
+    pub(super) fn close(&mut self) {
+        self.unwatch();
+        self.held.clear();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.socket.remove_path();
     }
 }
 

@@ -94,7 +94,7 @@ impl Shell {
         for action in self.supervisor.step(event, now) {
             self.perform(action);
         }
-        if let Event::GroupGone(worker) = event {
+        if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             self.forget(worker);
         }
     }

@@ -19,6 +19,7 @@ impl Shell {
                 log::info!(slot; "restarting in {}, unless the other workers leave too", Seconds(delay));
             }
             Note::SpawnRetryIn { slot, delay } => log::debug!(slot; "trying again in {}", Seconds(delay)),
+            Note::CannotRun(id) => self.note_cannot_run(id),
             Note::Backgrounded(id) => self.note_worker(id, |slot, pid| {
                 log::error!(slot, pid; "the server put itself into the background: run it in the foreground (nginx: -g 'daemon off;')");
             }),
@@ -71,6 +72,20 @@ impl Shell {
                 copies * instances as usize,
             );
         }
+    }
+
+    fn note_cannot_run(&self, id: WorkerId) {
+        let Some((worker, failure)) = self
+            .workers
+            .get(id)
+            .and_then(|worker| Some((worker, worker.failure?)))
+        else {
+            return;
+        };
+        let (slot, pid) = (worker.slot, worker.pid);
+        let program = self.plan.program().display();
+        let hint = self.plan.hint(failure);
+        log::error!(slot, pid; "cannot run {program}: {failure}{hint}");
     }
 
     fn note_worker(&self, id: WorkerId, tell: impl FnOnce(u32, i32)) {

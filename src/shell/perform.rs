@@ -40,7 +40,7 @@ impl Shell {
             }
             Action::CloseListeners => {
                 self.closing.draining_since = Some(now());
-                self.listeners.close(&self.poller);
+                self.listeners.close();
             }
             Action::TermTree => self.sweep(Signal::TERM),
             Action::KillTree => self.sweep(Signal::KILL),
@@ -54,7 +54,9 @@ impl Shell {
     fn spawn(&mut self, id: WorkerId, slot: u32, generation: u32) -> io::Result<()> {
         let index = id.index();
         let notify = self.open_notify(index)?;
-        let baseline = self.listeners.baseline();
+        self.listeners.watch();
+        let waiting = self.settle_queues();
+        let baseline = self.listeners.baseline(&waiting);
         let place = Place {
             slot,
             slots: self.supervisor.instances(),
@@ -81,7 +83,6 @@ impl Shell {
             served: false,
             reaped: false,
         });
-        self.listeners.watch(&self.poller);
         // From here on the process is there, and its exit tells what this
         // does not.
         match self

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::config::{self, Config, Credentials, Dialects, Template};
 use crate::supervisor::Signal;
 use crate::supervisor::policy::Mode;
-use crate::sys::process::{self, Group, SpawnRequest, Spawned, Stdin};
+use crate::sys::process::{self, Group, SpawnFailure, SpawnRequest, Spawned, Stdin, Step};
 use crate::sys::start::{Inherited, open_null};
 
 use super::listeners::Listeners;
@@ -97,9 +97,19 @@ impl Plan {
         &self.program
     }
 
-    /// Whether the command is a path of something that exists.
-    pub(super) fn program_exists(&self) -> bool {
-        self.program.as_bytes().contains(&b'/') && Path::new(&self.program).exists()
+    /// What the kernel's word for an exec that failed leaves out.
+    pub(super) fn hint(&self, failure: SpawnFailure) -> &'static str {
+        let path = Path::new(&self.program);
+        let named = self.program.as_bytes().contains(&b'/');
+        if failure.step != Step::Exec || !named {
+            ""
+        } else if path.is_dir() {
+            " (it is a directory)"
+        } else if failure.is_not_found() && path.exists() {
+            " (the file is there: its interpreter or loader is not)"
+        } else {
+            ""
+        }
     }
 
     pub(super) fn is_cluster(&self) -> bool {

@@ -104,11 +104,13 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
             std::process::id()
         );
     }
-    for note in parsed.notes {
-        log::log!(note.level, "{}", note.text);
-    }
     match shell(config, inherited, &environment) {
-        Ok(shell) => shell.run(),
+        Ok(shell) => {
+            for note in parsed.notes {
+                log::log!(note.level, "{}", note.text);
+            }
+            shell.run()
+        }
         Err(error) => {
             log::error!("{error}");
             error.code()

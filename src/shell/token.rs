@@ -11,8 +11,6 @@ pub(super) enum Token {
     Report(u32),
     /// The notify socket of the worker with this index.
     Notify(u32),
-    /// The listener with this index.
-    Listener(u32),
 }
 
 impl Token {
@@ -21,7 +19,6 @@ impl Token {
             Self::Signals => (0, 0),
             Self::Report(index) => (1, index),
             Self::Notify(index) => (2, index),
-            Self::Listener(index) => (3, index),
         };
         kind << 32 | u64::from(index)
     }
@@ -32,7 +29,6 @@ impl Token {
             0 => Some(Self::Signals),
             1 => Some(Self::Report(index)),
             2 => Some(Self::Notify(index)),
-            3 => Some(Self::Listener(index)),
             _ => None,
         }
     }

@@ -13,6 +13,9 @@ use super::token::Token;
 use super::tree::{self, Departed};
 use super::{Shell, now};
 
+/// How often to look at the queues again where connections keep arriving.
+const MOST_READINGS: u32 = 8;
+
 /// How much of one worker's talk is listened to before the others'.
 const DATAGRAMS_A_TURN: u32 = 64;
 
@@ -34,25 +37,33 @@ impl Shell {
         };
         for ready in ready.iter() {
             match Token::unpack(ready) {
-                Some(Token::Signals) => self.read_signals(),
+                Some(Token::Signals) if self.read_signals() => self.credit_workers(),
+                Some(Token::Signals) => {}
                 Some(Token::Report(index)) => self.read_report(index),
                 Some(Token::Notify(index)) => self.read_notify(index),
-                Some(Token::Listener(index)) => self.arrived(index),
                 None => {}
             }
         }
     }
 
-    fn read_signals(&mut self) {
+    /// Takes in every signal that is pending. Returns whether one told of an
+    /// arrival.
+    fn read_signals(&mut self) -> bool {
+        let mut arrivals = false;
         loop {
             let received = match self.signals.next() {
                 Ok(Some(received)) => received,
-                Ok(None) => return,
+                Ok(None) => return arrivals,
                 Err(error) => {
                     log::error!("cannot read signals: {error}");
-                    return;
+                    return arrivals;
                 }
             };
+            if let Some(descriptor) = received.arrival() {
+                self.listeners.arrived(descriptor);
+                arrivals = true;
+                continue;
+            }
             let Some(signal) = Signal::from_number(received.number) else {
                 continue;
             };
@@ -104,16 +115,28 @@ impl Shell {
         }
     }
 
-    /// A connection came: it is news for workers that have not served yet.
-    fn arrived(&mut self, index: u32) {
-        self.listeners.arrived(index);
-        let mut unproven = false;
-        for worker in self.workers.running_mut() {
-            worker.served |= self.listeners.taken_since(&worker.baseline);
-            unproven |= !worker.served;
+    /// How many connections wait in each queue, at a moment at which every
+    /// arrival has been counted: what waits and what came belong together.
+    pub(super) fn settle_queues(&mut self) -> Vec<u32> {
+        let mut waiting = self.listeners.waiting();
+        for _ in 0..MOST_READINGS {
+            if !self.read_signals() {
+                break;
+            }
+            waiting = self.listeners.waiting();
         }
-        if !unproven {
-            self.listeners.unwatch(&self.poller);
+        waiting
+    }
+
+    /// Notes which workers run, or were reaped just now, that a connection
+    /// has been taken beside.
+    fn credit_workers(&mut self) {
+        let waiting = self.settle_queues();
+        for worker in self.workers.iter_mut() {
+            worker.served = worker.served || self.listeners.taken_since(&worker.baseline, &waiting);
+        }
+        if self.workers.iter_mut().all(|worker| worker.served) {
+            self.listeners.unwatch();
         }
     }
 
@@ -158,24 +181,16 @@ impl Shell {
     }
 
     fn main_reaped(&mut self, index: u32, exit: Exit) {
+        self.credit_workers();
         let Some(worker) = self.workers.at(index) else {
             return;
         };
         let (id, slot, pid) = (worker.id, worker.slot, worker.pid);
         if let Some(failure) = worker.failure {
-            let error = spawn_error(failure);
-            let missing = error == SpawnError::NotFound && self.plan.program_exists();
-            let hint = if missing {
-                " (the file is there: its interpreter or loader is not)"
-            } else {
-                ""
-            };
-            log::error!(slot, pid; "cannot run {}: {failure}{hint}", self.plan.program().display());
-            self.forget(id);
-            self.events.push_back(Event::SpawnFailed(id, error));
+            self.events
+                .push_back(Event::SpawnFailed(id, spawn_error(failure)));
             return;
         }
-        worker.served |= self.listeners.taken_since(&worker.baseline);
         let served = worker.served;
         let age = now().since(worker.started);
         let departed = Departed {
@@ -192,7 +207,7 @@ impl Shell {
             ""
         };
         log::info!(slot, pid; "worker {exit} after {}{memory}", Seconds(age));
-        self.closing.last = Some(exit);
+        self.closing.note_exit(exit, self.supervisor.is_serving());
         self.events.push_back(Event::Exited {
             worker: id,
             exit,

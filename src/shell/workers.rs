@@ -82,7 +82,7 @@ impl Workers {
         Some(worker)
     }
 
-    pub(super) fn running_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
-        self.by_id.values_mut().filter(|worker| !worker.reaped)
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Worker> {
+        self.by_id.values_mut()
     }
 }

@@ -38,9 +38,9 @@ pub(super) struct App {
     /// Until when a worker that exits with 0 may be obeying a signal that
     /// was forwarded to all.
     pub(super) obeying_until: Option<Time>,
-    /// The first exit status that was not 0.
+    /// The first exit status that was not 0 and was a slot's last.
     pub(super) first_failure: Option<u8>,
-    /// The exit status of the worker that ended last.
+    /// The exit status of the worker that ended unasked last.
     pub(super) last_status: Option<u8>,
 }
 
@@ -77,6 +77,8 @@ impl App {
     pub(super) fn executed(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
         let now = turn.now.time;
         let ready_at = match self.policy.ready {
+            // Nobody waits for an init's child to be ready.
+            Ready::Auto if self.policy.mode == Mode::Init => None,
             Ready::Auto => Some(now + self.policy.presumed_ready_after),
             Ready::After(delay) => Some(now + delay),
             Ready::Notify => None,
@@ -145,7 +147,7 @@ impl App {
             }
         } else {
             self.last_status = Some(error.status());
-            self.first_failure.get_or_insert(error.status());
+            turn.note(Note::CannotRun(worker));
             if !self.ran {
                 self.slots.get_mut(number)?.state = State::Failed;
                 return Some(error);
@@ -180,18 +182,18 @@ impl App {
         // A worker that exits is a worker that ran, whatever news of its exec
         // is still under way.
         self.ran = true;
-        self.last_status = Some(exit.status());
         let (until, killed, next) = match state {
             State::Spawning { .. } | State::Starting { .. } | State::Ready { .. } => {
-                if exit.status() != 0 {
-                    self.first_failure.get_or_insert(exit.status());
-                }
+                self.last_status = Some(exit.status());
                 let next = if backgrounded {
                     turn.note(Note::Backgrounded(worker));
                     Next::Fail
                 } else {
                     self.after_unasked_exit(number, exit, served, turn)
                 };
+                if next == Next::Stop && exit.status() != 0 {
+                    self.first_failure.get_or_insert(exit.status());
+                }
                 (now + LEFTOVER_GRACE, false, next)
             }
             State::Draining { kill_at, .. } => (kill_at, false, next_if_asked),

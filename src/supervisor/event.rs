@@ -236,6 +236,8 @@ pub enum Note {
         /// The delay.
         delay: Duration,
     },
+    /// The command cannot be run.
+    CannotRun(WorkerId),
     /// The worker put itself into the background.
     Backgrounded(WorkerId),
     /// The worker, or what was left of its group, outlived its deadline and

@@ -276,6 +276,36 @@ fn scaling_goes_up_and_down_between_one_and_the_bound() {
 }
 
 #[test]
+fn a_job_that_succeeds_at_last_has_succeeded() {
+    let restart = Restart::OnFailure;
+    let mut story = Story::new(Policy {
+        restart,
+        instances: 1,
+        ..policy()
+    });
+    let _ = story.exit(0, 3, false);
+    let _ = story.wait(STEP);
+    let mut actions = story.exit(1, 0, false);
+    actions.extend(story.tell(Event::TreeGone));
+    assert_eq!(exit_code(&actions), Some(0));
+}
+
+#[test]
+fn giving_up_is_with_the_code_of_the_failure_and_not_of_what_it_ended() {
+    let mut story = Story::new(Policy {
+        max_restarts: 1,
+        ..policy()
+    });
+    let _ = story.exit(0, 7, false);
+    let _ = story.wait(STEP);
+    // Slot 1 fails while slot 0 is on a try more, which is then asked to stop.
+    let _ = story.exit(1, 9, false);
+    let mut actions = story.exit(2, 143, false);
+    actions.extend(story.tell(Event::TreeGone));
+    assert_eq!(exit_code(&actions), Some(9));
+}
+
+#[test]
 fn a_finished_app_exits_with_its_first_failure() {
     for (restart, codes, code) in [
         (Restart::Never, [0, 0], 0),

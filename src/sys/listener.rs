@@ -8,6 +8,7 @@ mod address;
 mod error;
 mod unix;
 
+use std::ffi::c_int;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::fstat;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::signals::ARRIVAL;
 pub use address::Address;
 use address::{Transport, describe_local};
 pub use error::BindError;
@@ -25,6 +27,10 @@ use unix::OwnPath;
 /// How many connections may wait for a worker. The kernel takes the smaller
 /// of this and `net.core.somaxconn`, which is 4096 since Linux 5.4.
 const BACKLOG: i32 = 4096;
+
+/// The command of `fcntl(2)` that says which signal `O_ASYNC` sends; libc
+/// lacks it.
+const F_SETSIG: c_int = 10;
 
 /// A socket that listens, or that takes datagrams. Close-on-exec.
 #[derive(Debug)]
@@ -164,6 +170,35 @@ impl Listener {
             Transport::Tcp => self.accept_queue().unwrap_or(0),
             Transport::Udp | Transport::Unix => u32::from(self.is_readable()),
         }
+    }
+
+    /// Asks the kernel to queue a signal for each connection, or datagram, that
+    /// arrives ([`super::signals::Received::arrival`]), or to stop that.
+    ///
+    /// Unlike a wake-up of epoll, which looks again and finds nothing where a
+    /// worker was quicker, none is lost. `FIOASYNC` changes this one flag of
+    /// the open file, which workers share, and leaves their `O_NONBLOCK` alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fcntl(2)` and `ioctl(2)`: no memory.
+    pub fn announce(&self, on: bool) -> io::Result<()> {
+        let descriptor = self.socket.as_raw_fd();
+        let own = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+        // SAFETY: F_SETOWN touches no memory.
+        Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETOWN, own) })?;
+        // SAFETY: F_SETSIG touches no memory.
+        Errno::result(unsafe { libc::fcntl(descriptor, F_SETSIG, ARRIVAL) })?;
+        let on = c_int::from(on);
+        // SAFETY: FIOASYNC reads an int, which lives through the call.
+        Errno::result(unsafe { libc::ioctl(descriptor, libc::FIOASYNC, &raw const on) })?;
+        Ok(())
+    }
+
+    /// The number of clinit's own descriptor.
+    #[must_use]
+    pub fn descriptor(&self) -> i32 {
+        self.socket.as_raw_fd()
     }
 
     /// Removes the path of a Unix socket, if it is still the one that was

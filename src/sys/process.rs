@@ -176,7 +176,12 @@ impl SpawnFailure {
 
 impl fmt::Display for SpawnFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}: {}", self.step, Described(self.errno))
+        let why = Described(self.errno);
+        if self.step == Step::Exec {
+            write!(f, "{why}")
+        } else {
+            write!(f, "cannot {}: {why}", self.step)
+        }
     }
 }
 

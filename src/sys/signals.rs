@@ -144,7 +144,15 @@ pub struct Received {
     pub pid: u32,
     /// What `sigqueue(3)` sent along.
     pub value: Option<u64>,
+    /// The descriptor that [`ARRIVAL`] tells of.
+    descriptor: i32,
 }
+
+/// The signal that tells of an arrival at a listener, where
+/// [`super::listener::Listener::announce`] has asked for it: the kernel queues
+/// one for each, as it does for real-time signals alone. One that a process
+/// sent has another `si_code`.
+pub(super) const ARRIVAL: i32 = 64;
 
 impl Received {
     /// Whether the kernel raised it (a terminal, a fault, a child's exit)
@@ -152,6 +160,12 @@ impl Received {
     #[must_use]
     pub fn from_kernel(&self) -> bool {
         self.code > libc::SI_USER
+    }
+
+    /// The listener's descriptor, where this tells of an arrival.
+    #[must_use]
+    pub fn arrival(&self) -> Option<i32> {
+        (self.number == ARRIVAL && self.from_kernel()).then_some(self.descriptor)
     }
 }
 
@@ -203,6 +217,7 @@ impl SignalQueue {
             number: i32::try_from(info.ssi_signo).unwrap_or(0),
             code: info.ssi_code,
             pid: info.ssi_pid,
+            descriptor: info.ssi_fd,
             value: (info.ssi_code == libc::SI_QUEUE).then_some(info.ssi_ptr),
         }))
     }
@@ -282,8 +297,9 @@ mod tests {
                     code,
                     pid: own,
                     value,
+                    descriptor: 0,
                 };
-                matches!(queue.next(), Ok(Some(got)) if got == wanted && !got.from_kernel())
+                matches!(queue.next(), Ok(Some(got)) if got == wanted && got.arrival().is_none())
             });
             sent && as_expected && matches!(queue.next(), Ok(None))
         }));
@@ -296,6 +312,7 @@ mod tests {
             code,
             pid: 0,
             value: None,
+            descriptor: 0,
         };
         assert!(with(libc::SI_KERNEL).from_kernel());
         assert!(with(libc::CLD_EXITED).from_kernel());

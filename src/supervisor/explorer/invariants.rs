@@ -62,11 +62,22 @@ impl Step<'_> {
         else {
             return Ok(());
         };
-        let was_running = slots(self.before).any(|slot| slot.state.running() == Some(worker));
+        let was_unasked = slots(self.before).any(|slot| match slot.state {
+            State::Spawning { worker: of }
+            | State::Starting { worker: of, .. }
+            | State::Ready { worker: of, .. } => of == worker,
+            State::Draining { .. }
+            | State::Killed { .. }
+            | State::Leftover { .. }
+            | State::Backoff { .. }
+            | State::Held { .. }
+            | State::Stopped
+            | State::Failed => false,
+        });
         let runs = slots(self.after).any(|slot| slot.state.running() == Some(worker));
         holds(!runs, 1, || format!("{worker:?} runs after its exit"))?;
         holds(
-            !was_running || self.after.apps[0].last_status == Some(exit.status()),
+            !was_unasked || self.after.apps[0].last_status == Some(exit.status()),
             1,
             || format!("the status of {worker:?} is lost"),
         )
