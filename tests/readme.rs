@@ -24,7 +24,10 @@ fn assert_section(name: &str, table: &str) {
         fs::write(readme(), format!("{before}{open}{table}{close}{after}")).unwrap();
         return;
     }
-    assert_eq!(section, table, "the README's {name} are out of date: BLESS=1 cargo test");
+    assert_eq!(
+        section, table,
+        "the README's {name} are out of date: BLESS=1 cargo test"
+    );
 }
 
 fn options() -> String {
@@ -50,18 +53,32 @@ fn signals() -> String {
         .filter(|signal| ![Signal::KILL, Signal::STOP].contains(signal));
     let mut rows: BTreeMap<i32, (&str, Vec<Signal>)> = BTreeMap::new();
     for signal in catchable {
-        let arrival = Arrival { signal, value: None, from_kernel: false };
+        let arrival = Arrival {
+            signal,
+            value: None,
+            from_kernel: false,
+        };
         assert_eq!(Meaning::of(arrival, Mode::Init), Meaning::Forward);
         let meaning = describe(Meaning::of(arrival, Mode::Cluster));
-        let first = rows.values().find(|row| row.0 == meaning).map(|row| row.1[0]);
+        let first = rows
+            .values()
+            .find(|row| row.0 == meaning)
+            .map(|row| row.1[0]);
         let row = first.unwrap_or(signal).number();
-        rows.entry(row).or_insert((meaning, Vec::new())).1.push(signal);
+        rows.entry(row)
+            .or_insert((meaning, Vec::new()))
+            .1
+            .push(signal);
     }
     let mut table = String::from("| signal | with `-i` or `-l` |\n|---|---|\n");
     for (meaning, signals) in rows.values() {
         let forwarded = *meaning == describe(Meaning::Forward);
         let names: Vec<_> = signals.iter().map(Signal::to_string).collect();
-        let names = if forwarded { "every other one, real-time ones too".into() } else { names.join(", ") };
+        let names = if forwarded {
+            "every other one, real-time ones too".into()
+        } else {
+            names.join(", ")
+        };
         let _ = writeln!(table, "| {names} | {meaning} |");
     }
     table.push_str("\nIn init mode every signal is the child's.\n");
@@ -69,15 +86,37 @@ fn signals() -> String {
 }
 
 fn exit_codes() -> String {
-    let killed = Exit::Signal { signal: Signal::TERM, core: false };
+    let killed = Exit::Signal {
+        signal: Signal::TERM,
+        core: false,
+    };
     let rows = [
-        ("the child's, or 128 + signal".into(), format!("init mode: {} for a child that {killed}", killed.status())),
-        ("0".into(), "a requested shutdown; every worker left within its grace".into()),
-        ("124".into(), "a requested shutdown; some worker had to be killed at its deadline".into()),
-        ("0, or the first that is not".into(), "nothing is left to run (`--restart on-failure`, `never`)".into()),
-        ("the last worker's, never 0: then 1".into(), "gave up on a crash loop".into()),
         (
-            format!("{}, {}", SpawnError::NotExecutable.status(), SpawnError::NotFound.status()),
+            "the child's, or 128 + signal".into(),
+            format!("init mode: {} for a child that {killed}", killed.status()),
+        ),
+        (
+            "0".into(),
+            "a requested shutdown; every worker left within its grace".into(),
+        ),
+        (
+            "124".into(),
+            "a requested shutdown; some worker had to be killed at its deadline".into(),
+        ),
+        (
+            "0, or the first that is not".into(),
+            "nothing is left to run (`--restart on-failure`, `never`)".into(),
+        ),
+        (
+            "the last worker's, never 0: then 1".into(),
+            "gave up on a crash loop".into(),
+        ),
+        (
+            format!(
+                "{}, {}",
+                SpawnError::NotExecutable.status(),
+                SpawnError::NotFound.status()
+            ),
             "the command cannot be executed, is not found".into(),
         ),
         (

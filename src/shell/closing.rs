@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::supervisor::{Cause, Exit, Outcome, Signal, Time};
 use crate::sys::cgroup::{Root, oom_kills};
 
+use super::log::write_field;
 use super::seconds::Seconds;
 
 /// Where Kubernetes looks for a container's last words.
@@ -69,9 +70,19 @@ impl Closing {
         let killed = self.killed;
         let oom_kills = self.oom_kills();
         log::info!(code, cause = cause.as_str(), last = last.as_str(), drain = drain.as_str(), killed, oom_kills; "exiting");
-        let message = format!(
-            "clinit: exiting code={code} cause={cause:?} last={last:?} drain={drain} killed={killed} oom_kills={oom_kills}\n"
-        );
+        let fields = [
+            ("code", code.to_string()),
+            ("cause", cause),
+            ("last", last),
+            ("drain", drain),
+            ("killed", killed.to_string()),
+            ("oom_kills", oom_kills.to_string()),
+        ];
+        let mut message = String::from("clinit: exiting");
+        for (key, value) in &fields {
+            write_field(&mut message, key, value);
+        }
+        message.push('\n');
         leave_message(Path::new(TERMINATION_LOG), &message);
     }
 

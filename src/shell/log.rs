@@ -100,15 +100,19 @@ struct TextFields<'a>(&'a mut String);
 
 impl<'kvs> VisitSource<'kvs> for TextFields<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let value = value.to_string();
-        let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '"');
-        let _ = if plain {
-            write!(self.0, " {key}={}", Escaped(&value))
-        } else {
-            write!(self.0, " {key}={value:?}")
-        };
+        write_field(self.0, key.as_str(), &value.to_string());
         Ok(())
     }
+}
+
+/// Appends ` key=value`, in quotes where the value is not plain.
+pub(super) fn write_field(line: &mut String, key: &str, value: &str) {
+    let plain = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '"');
+    let _ = if plain {
+        write!(line, " {key}={}", Escaped(value))
+    } else {
+        write!(line, " {key}={value:?}")
+    };
 }
 
 struct JsonFields<'a>(&'a mut String);

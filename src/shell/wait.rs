@@ -38,10 +38,9 @@ impl Shell {
         for ready in ready.iter() {
             match Token::unpack(ready) {
                 Some(Token::Signals) if self.read_signals() => self.credit_workers(),
-                Some(Token::Signals) => {}
                 Some(Token::Report(index)) => self.read_report(index),
                 Some(Token::Notify(index)) => self.read_notify(index),
-                None => {}
+                Some(Token::Signals) | None => {}
             }
         }
     }

@@ -1,0 +1,64 @@
+//! Ring 4: clinit in a real container, by a Docker engine of the tests' own.
+//!
+//! One engine serves all tests, one after the other, and ends with them; so
+//! this is no libtest harness. Where no engine can be had, that is said
+//! loudly; under `CI=true` it is a failure.
+
+#![expect(clippy::expect_used, reason = "it is a test")]
+#![expect(clippy::disallowed_methods, reason = "deadlines here are real time")]
+
+mod cases;
+mod engine;
+mod http;
+mod runner;
+mod until;
+
+use std::process::ExitCode;
+
+use engine::Engine;
+use runner::{Arguments, Test};
+
+const TESTS: &[Test<Engine>] = &[
+    (
+        "restricted_container_serves_and_stops",
+        cases::restricted_container_serves_and_stops,
+    ),
+    (
+        "instances_follow_the_cpu_limits",
+        cases::instances_follow_the_cpu_limits,
+    ),
+    (
+        "survives_a_full_pids_cgroup",
+        cases::survives_a_full_pids_cgroup,
+    ),
+    (
+        "termination_message_is_left",
+        cases::termination_message_is_left,
+    ),
+    (
+        "dockerfile_builds_and_runs",
+        cases::dockerfile_builds_and_runs,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::read(std::env::args().skip(1));
+    if arguments.lists {
+        return runner::list(TESTS, &arguments);
+    }
+    let chosen = arguments.choose(TESTS);
+    if chosen.is_empty() {
+        return runner::report(0, &[], 0, TESTS.len());
+    }
+    match Engine::start() {
+        Ok(engine) => runner::run(&chosen, &engine, TESTS.len()),
+        Err(reason) => {
+            eprintln!("\nRING 4 CANNOT RUN HERE: no Docker engine ({reason})\n");
+            if std::env::var_os("CI").is_some_and(|value| value == "true") {
+                let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
+                return runner::report(0, &names, 0, TESTS.len());
+            }
+            runner::ignore(&chosen, TESTS.len())
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Ring 3: the binary as a process, with real processes as workers, as PID 1
+//! and as a subreaper. What these wait for is a fact, never a time:
+//! see tests/harness.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "these are tests, and so is what they call"
+)]
+
+mod cluster;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod idle;
+mod init_mode;
+mod listeners;
+mod restart;
+mod runtimes;
+mod shutdown;
+mod terminal;
+mod usage;
