@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::supervisor::policy::Mode;
 use crate::supervisor::{Cause, Exit, Outcome, Signal, Time};
 use crate::sys::cgroup::{Root, oom_kills};
 
@@ -19,7 +20,10 @@ const LONGEST_MESSAGE: usize = 1023;
 
 /// What the last line tells beside the outcome.
 pub(super) struct Closing {
-    oom_kills_before: Option<u64>,
+    /// The kernel's count of OOM kills at the start, and when it last
+    /// explained an exit.
+    oom_kills_at_start: Option<u64>,
+    oom_kills_explained: Option<u64>,
     /// How the worker that ended last did so, and the one that ended last
     /// before the end began.
     last: Option<Exit>,
@@ -31,9 +35,17 @@ pub(super) struct Closing {
 }
 
 impl Closing {
-    pub(super) fn new() -> Self {
+    /// A container's count begins with its process 1: that spares an init's
+    /// start-up the search for it.
+    pub(super) fn new(mode: Mode, is_pid1: bool) -> Self {
+        let oom_kills = match mode {
+            Mode::Init if is_pid1 => Some(0),
+            Mode::Init => None,
+            Mode::Cluster => oom_kills(&Root::system()),
+        };
         Self {
-            oom_kills_before: oom_kills(&Root::system()),
+            oom_kills_at_start: oom_kills,
+            oom_kills_explained: oom_kills,
             last: None,
             last_unasked: None,
             draining_since: None,
@@ -49,70 +61,86 @@ impl Closing {
         }
     }
 
-    /// Says it, in the log and to the kubelet.
-    pub(super) fn say(&self, outcome: Outcome, now: Time) {
-        let code = outcome.code;
-        let cause = match outcome.cause {
-            Cause::Requested(signal) => format!("{signal}"),
-            Cause::Finished => "nothing left to run".into(),
-            Cause::GaveUp => "gave up".into(),
-            Cause::CannotRun(_) => "the command cannot run".into(),
-        };
-        let last = match outcome.cause {
-            Cause::Requested(_) | Cause::Finished | Cause::CannotRun(_) => self.last,
-            Cause::GaveUp => self.last_unasked,
-        };
-        let last = last.map_or("never ran".into(), |exit| exit.to_string());
-        let drain = self
-            .draining_since
-            .map_or(Duration::ZERO, |since| now.since(since));
-        let drain = Seconds(drain).to_string();
-        let killed = self.killed;
-        let oom_kills = self.oom_kills();
-        log::info!(code, cause = cause.as_str(), last = last.as_str(), drain = drain.as_str(), killed, oom_kills; "exiting");
-        let fields = [
-            ("code", code.to_string()),
-            ("cause", cause),
-            ("last", last),
-            ("drain", drain),
-            ("killed", killed.to_string()),
-            ("oom_kills", oom_kills.to_string()),
-        ];
-        let mut message = String::from("clinit: exiting");
-        for (key, value) in &fields {
-            write_field(&mut message, key, value);
-        }
-        message.push('\n');
-        leave_message(Path::new(TERMINATION_LOG), &message);
-    }
-
-    /// How many processes the kernel killed for memory meanwhile.
-    fn oom_kills(&self) -> u64 {
-        let after = oom_kills(&Root::system());
-        after
-            .zip(self.oom_kills_before)
-            .map_or(0, |(after, before)| after.saturating_sub(before))
-    }
-
-    /// Whether memory may be what a worker died of.
-    pub(super) fn killed_for_memory(&self, exit: Exit) -> bool {
-        matches!(
+    /// Whether memory is what a worker died of: it was killed, and the count
+    /// is higher than the last time that it explained such an end.
+    pub(super) fn is_oom_kill(&mut self, exit: Exit) -> bool {
+        if !matches!(
             exit,
             Exit::Signal {
                 signal: Signal::KILL,
                 ..
             }
-        ) && self.oom_kills() > 0
+        ) {
+            return false;
+        }
+        let count = oom_kills(&Root::system());
+        let more = count
+            .zip(self.oom_kills_explained)
+            .is_some_and(|(count, explained)| count > explained);
+        self.oom_kills_explained = count;
+        more
+    }
+
+    /// Says it, in the log and to the kubelet.
+    pub(super) fn say(&self, outcome: Outcome, now: Time) {
+        let path = Path::new(TERMINATION_LOG);
+        let leave = has_room_for_a_message(path);
+        if !leave && !log::log_enabled!(log::Level::Info) {
+            return;
+        }
+        let fields = self.fields(outcome, now);
+        let [
+            (_, code),
+            (_, cause),
+            (_, last),
+            (_, drain),
+            (_, killed),
+            (_, oom_kills),
+        ] = fields.each_ref().map(|(key, value)| (key, value.as_str()));
+        log::info!(code, cause, last, drain, killed, oom_kills; "exiting");
+        if leave {
+            let mut message = String::from("clinit: exiting");
+            for (key, value) in &fields {
+                write_field(&mut message, key, value);
+            }
+            message.push('\n');
+            leave_message(path, &message);
+        }
+    }
+
+    fn fields(&self, outcome: Outcome, now: Time) -> [(&'static str, String); 6] {
+        let (cause, last) = match outcome.cause {
+            Cause::Requested(signal) => (signal.to_string(), self.last),
+            Cause::Finished => ("nothing left to run".into(), self.last),
+            Cause::GaveUp => ("gave up".into(), self.last_unasked),
+            Cause::CannotRun(_) => ("the command cannot run".into(), self.last),
+        };
+        let drain = self
+            .draining_since
+            .map_or(Duration::ZERO, |since| now.since(since));
+        let oom_kills = oom_kills(&Root::system())
+            .zip(self.oom_kills_at_start)
+            .map_or(0, |(count, at_start)| count.saturating_sub(at_start));
+        [
+            ("code", outcome.code.to_string()),
+            ("cause", cause),
+            (
+                "last",
+                last.map_or("never ran".into(), |exit| exit.to_string()),
+            ),
+            ("drain", Seconds(drain).to_string()),
+            ("killed", self.killed.to_string()),
+            ("oom_kills", oom_kills.to_string()),
+        ]
     }
 }
 
-/// Writes the message where there is a file for it that is empty, so that
-/// a worker's own last words stay.
+/// Whether the file is there and empty, so that a worker's own last words stay.
+fn has_room_for_a_message(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0)
+}
+
 fn leave_message(path: &Path, message: &str) {
-    let empty = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() == 0);
-    if !empty {
-        return;
-    }
     let bytes = message.as_bytes();
     let bytes = bytes.get(..LONGEST_MESSAGE).unwrap_or(bytes);
     let written = OpenOptions::new()
@@ -135,12 +163,11 @@ mod tests {
         let (empty, full, missing) = (dir.join("empty"), dir.join("full"), dir.join("missing"));
         fs::write(&empty, "").unwrap();
         fs::write(&full, "the worker's own").unwrap();
-        for path in [&empty, &full, &missing] {
-            leave_message(path, &"x".repeat(5000));
-        }
+        assert!(has_room_for_a_message(&empty));
+        assert!(!has_room_for_a_message(&full));
+        assert!(!has_room_for_a_message(&missing));
+        leave_message(&empty, &"x".repeat(5000));
         assert_eq!(fs::metadata(&empty).unwrap().len(), 1023);
-        assert_eq!(fs::read_to_string(&full).unwrap(), "the worker's own");
-        assert!(!missing.exists());
         fs::remove_dir_all(&dir).unwrap();
     }
 }

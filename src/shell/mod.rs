@@ -3,6 +3,7 @@
 //! One thread and one epoll. Whatever fails here becomes an event; once the
 //! loop runs, nothing returns an error.
 
+mod background;
 mod closing;
 mod cpus;
 mod listeners;
@@ -10,6 +11,7 @@ mod log;
 mod notes;
 mod perform;
 mod plan;
+mod reaping;
 mod seconds;
 mod start;
 mod token;
@@ -42,6 +44,8 @@ struct Shell {
     workers: Workers,
     /// What has happened and the core does not know yet.
     events: VecDeque<Event>,
+    /// Whether there may be children to reap that no signal will tell of.
+    unreaped: bool,
     /// What the rest of the tree has been sent, once it has.
     sweep: Option<Signal>,
     /// How often in a row there was no room for a worker.
@@ -56,7 +60,7 @@ impl Shell {
     /// Runs to the end and returns the exit code.
     fn run(mut self) -> u8 {
         loop {
-            self.tell();
+            self.catch_up();
             if let Some(outcome) = self.outcome {
                 self.closing.say(outcome, now());
                 return outcome.code;
@@ -67,7 +71,7 @@ impl Shell {
 
     /// Tells the core everything that has happened, and then that time has
     /// passed: a worker that left just before its deadline has left.
-    fn tell(&mut self) {
+    fn catch_up(&mut self) {
         loop {
             while let Some(event) = self.events.pop_front() {
                 self.step(event);

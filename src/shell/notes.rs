@@ -3,7 +3,7 @@
 use crate::supervisor::{Note, WorkerId};
 
 use super::seconds::Seconds;
-use super::{Shell, now, tree};
+use super::{Shell, background, now};
 
 impl Shell {
     pub(super) fn note(&mut self, note: Note) {
@@ -65,7 +65,7 @@ impl Shell {
         {
             return;
         }
-        let copies = tree::own_copies(pid);
+        let copies = background::own_copies(pid);
         if copies > 0 {
             log::warn!(
                 "each worker runs {copies} workers of its own: {instances} x {copies} = {} in all; let either clinit or the server multiply",

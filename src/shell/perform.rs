@@ -1,17 +1,18 @@
 //! From the core's actions to system calls.
 
+use std::fmt;
 use std::io;
 
 use crate::supervisor::{Action, Event, Signal, SpawnError, Target, WorkerId};
 use crate::sys::notify::NotifySocket;
 use crate::sys::poll::Interest;
-use crate::sys::process::Spawned;
+use crate::sys::process::{Spawned, has_children};
 use crate::sys::signals::{send, send_group, stop_self};
-use crate::sys::{cgroup, errno, proc};
+use crate::sys::{cgroup, errno};
 
 use super::plan::Place;
 use super::token::Token;
-use super::workers::Worker;
+use super::workers::{Presence, Worker};
 use super::{Shell, now, tree};
 
 impl Shell {
@@ -49,13 +50,10 @@ impl Shell {
         }
     }
 
-    // ---- spawning ----
-
     fn spawn(&mut self, id: WorkerId, slot: u32, generation: u32) -> io::Result<()> {
-        let index = id.index();
-        let notify = self.open_notify(index)?;
+        let notify = self.open_notify(id, slot)?;
         self.listeners.watch();
-        let waiting = self.settle_queues();
+        let waiting = self.settle_queues().unwrap_or_default();
         let baseline = self.listeners.baseline(&waiting);
         let place = Place {
             slot,
@@ -64,33 +62,28 @@ impl Shell {
             notify: notify.as_ref().map(|(_, address)| address.as_str()),
         };
         let Spawned { pid, report } = self.plan.spawn(place, &self.listeners, &self.inherited)?;
-        self.exhausted = 0;
         log::debug!(slot, pid; "worker spawned");
         self.workers.insert(Worker {
             id,
             slot,
             pid,
             started: now(),
-            started_ticks: self
-                .plan
-                .is_cluster()
-                .then(|| proc::start_time(pid))
-                .flatten(),
             report: None,
             failure: None,
             notify: notify.map(|(socket, _)| socket),
             baseline,
             served: false,
-            reaped: false,
+            presence: Presence::Main,
+            was_ignored: false,
         });
         // From here on the process is there, and its exit tells what this
         // does not.
         match self
             .poller
-            .add(&report, Token::Report(index).pack(), Interest::Level)
+            .add(&report, Token::Report(id).pack(), Interest::Level)
         {
             Ok(()) => {
-                if let Some(worker) = self.workers.at(index) {
+                if let Some(worker) = self.workers.get_mut(id) {
                     worker.report = Some(report);
                 }
             }
@@ -103,49 +96,64 @@ impl Shell {
     }
 
     /// The socket that the worker tells of its readiness through, polled, and
-    /// its address.
-    fn open_notify(&self, index: u32) -> io::Result<Option<(NotifySocket, String)>> {
+    /// its address. A worker can do without.
+    fn open_notify(&self, id: WorkerId, slot: u32) -> io::Result<Option<(NotifySocket, String)>> {
         if !self.plan.is_cluster() {
             return Ok(None);
         }
-        let socket = NotifySocket::open()?;
-        self.poller
-            .add(&socket, Token::Notify(index).pack(), Interest::Level)?;
-        let address = socket.name();
-        Ok(Some((socket, address)))
+        let opened = NotifySocket::open().and_then(|socket| {
+            self.poller
+                .add(&socket, Token::Notify(id).pack(), Interest::Level)?;
+            Ok(socket)
+        });
+        match opened {
+            Ok(socket) => {
+                let address = socket.name();
+                Ok(Some((socket, address)))
+            }
+            Err(error) if errno::passes(&error) => Err(error),
+            Err(error) => {
+                let error = errno::describe(&error);
+                log::warn!(slot; "no socket for a worker's readiness: {error}");
+                Ok(None)
+            }
+        }
     }
 
     fn cannot_spawn(&mut self, id: WorkerId, slot: u32, error: &io::Error) {
-        let error_kind = if errno::passes(error) {
+        let why = errno::describe(error);
+        let error = if errno::passes(error) {
+            self.note_exhausted(slot, &why);
             SpawnError::Exhausted
         } else {
+            log::error!(slot; "cannot start a worker: {why}");
             SpawnError::Setup
         };
+        self.events.push_back(Event::SpawnFailed(id, error));
+    }
+
+    /// Tells that there is no room, less often the longer it lasts.
+    pub(super) fn note_exhausted(&mut self, slot: u32, why: &dyn fmt::Display) {
         self.exhausted = self.exhausted.saturating_add(1);
-        // It may be tried every second for as long as there is no room.
         if self.exhausted.is_power_of_two() {
             let limit = cgroup::pids_limit(&cgroup::Root::system())
                 .map(|(current, max)| {
                     format!(" ({current} of {max} pids of this container are in use)")
                 })
                 .unwrap_or_default();
-            log::warn!(slot; "cannot start a worker: {error}{limit}");
+            log::warn!(slot; "cannot start a worker: {why}{limit}");
         }
-        self.events.push_back(Event::SpawnFailed(id, error_kind));
     }
-
-    // ---- signals ----
 
     fn signal(&mut self, id: WorkerId, to: Target, signal: Signal, value: Option<u64>) {
         let Some(worker) = self.workers.get(id) else {
             return;
         };
         let (pid, slot) = (worker.pid, worker.slot);
-        let sent = match to {
-            // The pid of a reaped process may be another's by now.
-            Target::Main if worker.reaped => return,
-            Target::Main => send(pid, signal.number(), value),
-            Target::Group => send_group(pid, signal.number()),
+        let sent = match (to, worker.presence) {
+            (Target::Main, Presence::Main) => send(pid, signal.number(), value),
+            (Target::Group, Presence::Main | Presence::Group) => send_group(pid, signal.number()),
+            (Target::Main, Presence::Group) | (_, Presence::Nobody) => return,
         };
         if let Err(error) = sent {
             log::warn!(slot, pid; "cannot send {signal} to a worker: {error}");
@@ -154,6 +162,14 @@ impl Shell {
 
     fn sweep(&mut self, signal: Signal) {
         self.sweep = Some(signal);
-        tree::signal(signal, self.inherited.is_pid1);
+        // Mostly nobody is left, and then there is no need to look for whom to
+        // signal: clinit has no child, so it has no descendant.
+        if has_children() {
+            tree::signal(signal, self.inherited.is_pid1);
+            if signal == Signal::TERM {
+                // Who is stopped hears it only when it goes on.
+                tree::signal(Signal::CONT, self.inherited.is_pid1);
+            }
+        }
     }
 }

@@ -135,7 +135,8 @@ fn shell(
     inherited: Inherited,
     environment: &[(OsString, OsString)],
 ) -> Result<Shell, StartError> {
-    let cluster = config.policy.mode == Mode::Cluster;
+    let mode = config.policy.mode;
+    let cluster = mode == Mode::Cluster;
     let adopted = if cluster {
         adopt_listeners(environment)?
     } else {
@@ -173,10 +174,11 @@ fn shell(
         listeners,
         workers: Workers::default(),
         events: [].into(),
+        unreaped: false,
         sweep: None,
         exhausted: 0,
         looked_for_masters: false,
-        closing: Closing::new(),
+        closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })
 }

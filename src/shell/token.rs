@@ -1,5 +1,6 @@
 //! What epoll hands back of a descriptor: whose it is.
 
+use crate::supervisor::WorkerId;
 use crate::sys::poll;
 
 /// Whose descriptor it is.
@@ -7,28 +8,29 @@ use crate::sys::poll;
 pub(super) enum Token {
     /// The signal queue.
     Signals,
-    /// The report of the worker with this index on its exec.
-    Report(u32),
-    /// The notify socket of the worker with this index.
-    Notify(u32),
+    /// A worker's report on its exec.
+    Report(WorkerId),
+    /// A worker's notify socket.
+    Notify(WorkerId),
 }
 
 impl Token {
     pub(super) fn pack(self) -> u64 {
         let (kind, index) = match self {
             Self::Signals => (0, 0),
-            Self::Report(index) => (1, index),
-            Self::Notify(index) => (2, index),
+            Self::Report(worker) => (1, worker.index()),
+            Self::Notify(worker) => (2, worker.index()),
         };
         kind << 32 | u64::from(index)
     }
 
     pub(super) fn unpack(ready: poll::Ready) -> Option<Self> {
         let index = (ready.token & u64::from(u32::MAX)).try_into().ok()?;
+        let worker = WorkerId::from_index(index);
         match ready.token >> 32 {
             0 => Some(Self::Signals),
-            1 => Some(Self::Report(index)),
-            2 => Some(Self::Notify(index)),
+            1 => Some(Self::Report(worker)),
+            2 => Some(Self::Notify(worker)),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use crate::supervisor::{Time, WorkerId};
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::SpawnFailure;
+use crate::sys::signals::group_exists;
 
 use super::listeners::Baseline;
 
@@ -16,8 +17,6 @@ pub(super) struct Worker {
     /// The main process, and the group.
     pub(super) pid: i32,
     pub(super) started: Time,
-    /// The same as /proc has it, in clock ticks since boot.
-    pub(super) started_ticks: Option<u64>,
     /// Where it says whether its exec succeeded; none once it has.
     pub(super) report: Option<OwnedFd>,
     /// Why it never ran.
@@ -28,8 +27,32 @@ pub(super) struct Worker {
     pub(super) baseline: Baseline,
     /// Whether a connection has been taken since.
     pub(super) served: bool,
-    /// Whether its main process is reaped, and only its group may be left.
-    pub(super) reaped: bool,
+    /// Which of its processes there still are.
+    pub(super) presence: Presence,
+    /// Whether a notification has been ignored: told once.
+    pub(super) was_ignored: bool,
+}
+
+/// Which of a worker's processes there still are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// The main process is not reaped, so its number is its own.
+    Main,
+    /// Others of its group, which keep the number in use.
+    Group,
+    /// None: the number may be another's.
+    Nobody,
+}
+
+impl Presence {
+    /// What it is once the main process is reaped.
+    pub(super) fn after_reaping(group: i32) -> Self {
+        if group_exists(group) {
+            Self::Group
+        } else {
+            Self::Nobody
+        }
+    }
 }
 
 /// All workers that have a process.
@@ -50,30 +73,16 @@ impl Workers {
         self.by_id.get(&id)
     }
 
-    /// The worker with this index, where it still has a process.
-    pub(super) fn at(&mut self, index: u32) -> Option<&mut Worker> {
-        self.by_id
-            .values_mut()
-            .find(|worker| worker.id.index() == index)
+    pub(super) fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.by_id.get_mut(&id)
     }
 
     /// The worker whose main process was reaped just now.
     pub(super) fn reaped(&mut self, pid: i32) -> Option<&mut Worker> {
         let id = self.by_pid.remove(&pid)?;
         let worker = self.by_id.get_mut(&id)?;
-        worker.reaped = true;
+        worker.presence = Presence::after_reaping(pid);
         Some(worker)
-    }
-
-    /// Whether this is a worker's main process.
-    pub(super) fn has_main(&self, pid: i32) -> bool {
-        self.by_pid.contains_key(&pid)
-    }
-
-    /// Those whose group alone may be left.
-    pub(super) fn leftovers(&self) -> Vec<(WorkerId, i32)> {
-        let reaped = self.by_id.values().filter(|worker| worker.reaped);
-        reaped.map(|worker| (worker.id, worker.pid)).collect()
     }
 
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Worker> {

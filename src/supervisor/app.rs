@@ -1,6 +1,7 @@
 //! One app: its slots, and what becomes of their workers.
 
 mod backoff;
+mod exits;
 mod rest;
 mod scaling;
 mod stopping;
@@ -8,17 +9,14 @@ mod stopping;
 use std::time::Duration;
 
 use super::Turn;
-use super::event::{Action, Exit, Note, SpawnError, Target, WorkerId};
-use super::policy::{Mode, Policy, Ready, Restart};
+use super::event::{Action, Note, SpawnError, Target, WorkerId};
+use super::policy::{Mode, Policy, Ready};
 use super::signal::Signal;
 use super::slot::{Next, Slot, State};
 use super::time::Time;
+pub(super) use exits::Ended;
 pub(super) use rest::Rest;
 use stopping::kill_slot;
-
-/// How long a group outlives its main process that exited unasked: from TERM
-/// to KILL, and, like every group, from KILL to being given up.
-const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a killed process may hang in the kernel before it counts as gone.
 pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,13 +33,19 @@ pub(super) struct App {
     pub(super) generation: u32,
     /// Whether its command has ever run.
     pub(super) ran: bool,
-    /// Until when a worker that exits with 0 may be obeying a signal that
-    /// was forwarded to all.
-    pub(super) obeying_until: Option<Time>,
+    /// The signal that a worker which exits with 0 may be obeying.
+    pub(super) obeying: Option<Obeying>,
     /// The first exit status that was not 0 and was a slot's last.
     pub(super) first_failure: Option<u8>,
     /// The exit status of the worker that ended unasked last.
     pub(super) last_status: Option<u8>,
+}
+
+/// A signal that was forwarded to all workers, and may be their stop signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Obeying {
+    pub(super) signal: Signal,
+    pub(super) until: Time,
 }
 
 impl App {
@@ -52,13 +56,11 @@ impl App {
             policy,
             generation: 1,
             ran: false,
-            obeying_until: None,
+            obeying: None,
             first_failure: None,
             last_status: None,
         }
     }
-
-    // ---- starting ----
 
     fn spawn(&mut self, number: usize, turn: &mut Turn<'_>) {
         let Some(slot) = self.slots.get_mut(number) else {
@@ -160,134 +162,6 @@ impl App {
         None
     }
 
-    // ---- ending ----
-
-    pub(super) fn exited(
-        &mut self,
-        worker: WorkerId,
-        exit: Exit,
-        served: bool,
-        backgrounded: bool,
-        serving: bool,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(number) = self.slot_running(worker) else {
-            return;
-        };
-        let Some(&Slot { state, .. }) = self.slots.get(number) else {
-            return;
-        };
-        let now = turn.now.time;
-        let next_if_asked = self.after_asked_exit(number, serving, now);
-        // A worker that exits is a worker that ran, whatever news of its exec
-        // is still under way.
-        self.ran = true;
-        let (until, killed, next) = match state {
-            State::Spawning { .. } | State::Starting { .. } | State::Ready { .. } => {
-                self.last_status = Some(exit.status());
-                let next = if backgrounded {
-                    turn.note(Note::Backgrounded(worker));
-                    Next::Fail
-                } else {
-                    self.after_unasked_exit(number, exit, served, turn)
-                };
-                if next == Next::Stop && exit.status() != 0 {
-                    self.first_failure.get_or_insert(exit.status());
-                }
-                (now + LEFTOVER_GRACE, false, next)
-            }
-            State::Draining { kill_at, .. } => (kill_at, false, next_if_asked),
-            State::Killed { gone_by, .. } => (gone_by, true, next_if_asked),
-            State::Leftover { .. }
-            | State::Backoff { .. }
-            | State::Held { .. }
-            | State::Stopped
-            | State::Failed => return,
-        };
-        // In init mode the rest of the group is the rest of the tree, which
-        // has a grace of its own.
-        let state = match self.policy.mode {
-            Mode::Init => State::Stopped,
-            Mode::Cluster => {
-                let signal = if killed { Signal::KILL } else { Signal::TERM };
-                turn.signal(worker, Target::Group, signal);
-                State::Leftover {
-                    worker,
-                    until,
-                    killed,
-                    next,
-                }
-            }
-        };
-        if let Some(slot) = self.slots.get_mut(number) {
-            slot.state = state;
-        }
-    }
-
-    /// A slot that was scaled away, and is wanted again meanwhile, goes on.
-    fn after_asked_exit(&self, number: usize, serving: bool, now: Time) -> Next {
-        if serving && self.slots.get(number).is_some_and(|slot| slot.wanted) {
-            Next::Retry { retry_at: now }
-        } else {
-            Next::Stop
-        }
-    }
-
-    fn after_unasked_exit(
-        &mut self,
-        number: usize,
-        exit: Exit,
-        served: bool,
-        turn: &Turn<'_>,
-    ) -> Next {
-        match self.policy.restart {
-            Restart::Never => return Next::Stop,
-            Restart::OnFailure if exit.status() == 0 => return Next::Stop,
-            Restart::OnFailure | Restart::Always => {}
-        }
-        let now = turn.now.time;
-        if exit.status() == 0
-            && let Some(retry_at) = self.obeying_until.filter(|&until| until > now)
-        {
-            return Next::Hold { retry_at };
-        }
-        let proven = self
-            .slots
-            .get(number)
-            .is_some_and(|slot| self.proven(slot, now));
-        // A connection was taken while this worker ran, and no other worker
-        // is old enough to have been the one that took it: this exit is not a
-        // start that failed, and clients may be waiting.
-        let served = served && !self.another_has_aged(number, now);
-        if !proven && !served {
-            return self.after_failure(number, turn);
-        }
-        let delay = if served {
-            Duration::ZERO
-        } else {
-            self.policy.backoff_min
-        };
-        if let Some(slot) = self.slots.get_mut(number) {
-            slot.failures = 0;
-        }
-        Next::Retry {
-            retry_at: now + delay,
-        }
-    }
-
-    /// Counts a failure and returns when to try again (invariant 9).
-    fn after_failure(&mut self, number: usize, turn: &Turn<'_>) -> Next {
-        let most = backoff::most_failures(&self.policy);
-        let failures = self.slots.get_mut(number).map_or(1, |slot| {
-            slot.failures = slot.failures.saturating_add(1).min(most);
-            slot.failures
-        });
-        let delay = backoff::delay(&self.policy, failures, turn.now.entropy);
-        Next::Retry {
-            retry_at: turn.now.time + delay,
-        }
-    }
-
     pub(super) fn group_gone(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
         for number in 0..self.slots.len() {
             if let Some(Slot {
@@ -337,8 +211,6 @@ impl App {
         };
     }
 
-    // ---- signals ----
-
     /// Sends a signal to the main process, or the group, of every worker.
     pub(super) fn forward(
         &mut self,
@@ -352,7 +224,8 @@ impl App {
             Mode::Init => false,
         };
         if obeyed_by_leaving {
-            self.obeying_until = Some(turn.now.time + self.policy.grace);
+            let until = turn.now.time + self.policy.grace;
+            self.obeying = Some(Obeying { signal, until });
         }
         for slot in &self.slots {
             if let Some(worker) = slot.state.running() {
@@ -365,8 +238,6 @@ impl App {
             }
         }
     }
-
-    // ---- time ----
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
         self.slots
@@ -424,8 +295,6 @@ impl App {
         killed
     }
 
-    // ---- questions ----
-
     pub(super) fn is_vacant(&self) -> bool {
         self.slots.iter().all(|slot| slot.state.worker().is_none())
     }
@@ -434,45 +303,6 @@ impl App {
         self.slots
             .iter()
             .position(|slot| slot.state.running() == Some(worker))
-    }
-
-    /// Whether an exit of this slot's worker now is no failure.
-    fn proven(&self, slot: &Slot, now: Time) -> bool {
-        match slot.state {
-            State::Ready { proven_at, .. } => proven_at <= now,
-            State::Starting { ready_at, .. } => {
-                ready_at.is_some_and(|ready_at| ready_at + self.policy.min_uptime <= now)
-            }
-            State::Spawning { .. }
-            | State::Draining { .. }
-            | State::Killed { .. }
-            | State::Leftover { .. }
-            | State::Backoff { .. }
-            | State::Held { .. }
-            | State::Stopped
-            | State::Failed => false,
-        }
-    }
-
-    /// Whether a worker of another slot has been up for `min_uptime`.
-    fn another_has_aged(&self, number: usize, now: Time) -> bool {
-        let others = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|&(other, _)| other != number);
-        others.into_iter().any(|(_, slot)| match slot.state {
-            State::Ready { .. } => true,
-            State::Starting { aged_at, .. } => aged_at <= now,
-            State::Spawning { .. }
-            | State::Draining { .. }
-            | State::Killed { .. }
-            | State::Leftover { .. }
-            | State::Backoff { .. }
-            | State::Held { .. }
-            | State::Stopped
-            | State::Failed => false,
-        })
     }
 }
 

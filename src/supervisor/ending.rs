@@ -2,6 +2,7 @@
 
 use super::app::{App, KILL_TIMEOUT};
 use super::event::{Action, Cause, Note, Outcome};
+use super::policy::Mode;
 use super::signal::Signal;
 use super::time::Time;
 use super::{Phase, Supervisor, Turn};
@@ -44,11 +45,14 @@ impl Supervisor {
     /// Stops every worker for good. The first cause stays.
     pub(super) fn begin_drain(&mut self, cause: Cause, turn: &mut Turn<'_>) {
         self.cause.get_or_insert(cause);
-        let vacant = self.is_vacant();
-        let grace = if vacant {
-            self.longest(|policy| policy.orphan_grace)
-        } else {
-            self.longest(|policy| policy.grace)
+        // Where no worker is left there is only the tree to wait for; a request
+        // is never to take longer than the grace.
+        let orphan_grace = self.longest(|policy| policy.orphan_grace);
+        let grace = self.longest(|policy| policy.grace);
+        let grace = match (self.mode, cause) {
+            (Mode::Cluster, Cause::Requested(_)) if self.is_vacant() => grace.min(orphan_grace),
+            _ if self.is_vacant() => orphan_grace,
+            _ => grace,
         };
         // Clinit's own end is never later than this.
         let exit_by = turn.now.time + grace + KILL_TIMEOUT;
@@ -79,10 +83,6 @@ impl Supervisor {
     pub(super) fn kill_tree(&mut self, give_up_at: Time, turn: &mut Turn<'_>) {
         self.phase = Phase::Killing { give_up_at };
         turn.act(Action::KillTree);
-    }
-
-    pub(super) fn is_sweeping(&self) -> bool {
-        matches!(self.phase, Phase::Sweeping { .. })
     }
 
     pub(super) fn leave(&mut self, turn: &mut Turn<'_>) {

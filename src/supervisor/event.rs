@@ -11,10 +11,16 @@ use super::signal::Signal;
 pub struct WorkerId(pub(super) u32);
 
 impl WorkerId {
-    /// The id as a number, for a table or a poll token.
+    /// The id as a number, for a poll token.
     #[must_use]
     pub fn index(self) -> u32 {
         self.0
+    }
+
+    /// The id that [`Self::index`] gave this number for.
+    #[must_use]
+    pub fn from_index(index: u32) -> Self {
+        Self(index)
     }
 }
 

@@ -54,10 +54,19 @@ fn after(supervisor: &Supervisor, elapsed: Duration) -> Supervisor {
         Phase::Killing { give_up_at } => shift(give_up_at),
     }
     for app in &mut supervisor.apps {
-        app.obeying_until = app
-            .obeying_until
-            .map(|until| until - elapsed)
-            .filter(|&until| until > NOW);
+        // It is forgotten once it is over and no slot waits for the others.
+        let waits = |slot: &Slot| match slot.state {
+            State::Held { .. } => true,
+            State::Leftover { next, .. } => matches!(next, Next::Hold { .. }),
+            _ => false,
+        };
+        let waiting = app.slots.iter().any(waits);
+        app.obeying = app
+            .obeying
+            .filter(|obeying| waiting || obeying.until - elapsed > NOW);
+        if let Some(obeying) = &mut app.obeying {
+            shift(&mut obeying.until);
+        }
         for slot in &mut app.slots {
             match &mut slot.state {
                 State::Spawning { .. } => {}
@@ -325,6 +334,7 @@ fn init_mode_keeps_the_invariants() {
     let policy = Policy {
         mode: Mode::Init,
         restart: Restart::Never,
+        drain_delay: Duration::ZERO,
         ..one_slot()
     };
     explore("init mode", policy, 6, 4);

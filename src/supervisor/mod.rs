@@ -55,12 +55,16 @@ mod time;
 
 use std::time::Duration;
 
-use app::{App, KILL_TIMEOUT, Rest};
+use app::{App, Ended, KILL_TIMEOUT, Rest};
 pub use event::{Action, Arrival, Cause, Event, Exit, Note, Outcome, SpawnError, Target, WorkerId};
 use policy::{Mode, Policy};
 pub use signal::Signal;
 use signals::Meaning;
 pub use time::{Now, Time};
+
+/// The signals that end a process which does not expect them, and are sent to
+/// that end.
+const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
 /// How far clinit's own life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,9 +206,14 @@ impl Supervisor {
                 exit,
                 served,
                 backgrounded,
-            } => self.each_app(|app| {
-                app.exited(worker, exit, served, backgrounded, serving, turn);
-            }),
+            } => {
+                let ended = Ended {
+                    exit,
+                    served,
+                    backgrounded,
+                };
+                self.each_app(|app| app.exited(worker, ended, serving, turn));
+            }
             Event::GroupGone(worker) => self.each_app(|app| app.group_gone(worker, turn)),
             Event::TreeGone => match self.phase {
                 Phase::Sweeping { .. } | Phase::Killing { .. } => self.leave(turn),
@@ -220,12 +229,12 @@ impl Supervisor {
             Phase::Serving | Phase::Leaving { .. } if matches!(event, Event::Signal(_)) => {}
             Phase::Serving | Phase::Leaving { .. } => {
                 let just_failed = matches!(event, Event::Exited { .. } | Event::SpawnFailed(..));
-                let Some(rest) = self.rest(just_failed) else {
+                let Some(rest) = self.rest(just_failed, turn.now.time) else {
                     return;
                 };
                 match rest {
                     Rest::Finished => self.begin_drain(Cause::Finished, turn),
-                    Rest::Obeyed => self.begin_drain(Cause::Requested(Signal::TERM), turn),
+                    Rest::Obeyed(signal) => self.begin_drain(Cause::Requested(signal), turn),
                     Rest::GaveUp => {
                         let failures = self.apps.iter().flat_map(|app| &app.slots);
                         let failures = failures.map(|slot| slot.failures).max();
@@ -243,8 +252,8 @@ impl Supervisor {
     }
 
     /// What all apps amount to, where none of them can go on by itself.
-    fn rest(&self, just_failed: bool) -> Option<Rest> {
-        let mut rests = self.apps.iter().map(|app| app.rest(just_failed));
+    fn rest(&self, just_failed: bool, now: Time) -> Option<Rest> {
+        let mut rests = self.apps.iter().map(|app| app.rest(just_failed, now));
         let first = rests.next()??;
         rests.try_fold(first, |worst, rest| {
             rest.map(|rest| if rest == Rest::GaveUp { rest } else { worst })
@@ -275,10 +284,10 @@ impl Supervisor {
             Meaning::Resume => {
                 self.each_app(|app| app.forward(Target::Group, Signal::CONT, None, turn));
             }
-            Meaning::Forward if self.is_sweeping() => {
-                // In init mode the child is gone, and these ask for the end.
-                if matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT) {
-                    self.kill_tree(turn.now.time + KILL_TIMEOUT, turn);
+            // In init mode, without a child to have it: these ask for the end.
+            Meaning::Forward if self.mode == Mode::Init && self.is_vacant() => {
+                if ENDING.contains(&signal) {
+                    self.request_shutdown(signal, turn);
                 }
             }
             Meaning::Forward => {
@@ -295,7 +304,7 @@ impl Supervisor {
         if let Phase::Leaving { until } = self.phase
             && until <= now
         {
-            self.begin_drain(Cause::Requested(Signal::TERM), turn);
+            self.begin_drain(self.cause.unwrap_or(Cause::Finished), turn);
         }
         let serving = self.is_serving();
         let mut killed = false;

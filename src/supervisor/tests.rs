@@ -386,3 +386,51 @@ fn a_background_server_is_not_tried_again() {
     actions.extend(story.tell(Event::TreeGone));
     assert_eq!((spawns(&actions), exit_code(&actions)), (0, Some(1)));
 }
+
+#[test]
+fn a_slot_that_serves_at_last_is_not_given_up_with_the_others() {
+    let mut story = Story::new(Policy {
+        max_restarts: 1,
+        ..policy()
+    });
+    let _ = story.exit(1, 9, false);
+    let _ = story.wait(STEP);
+    // Slot 1's second worker runs, silent, and is up for a while.
+    let _ = story.tell(Event::Executed(WorkerId(2)));
+    story.now = story.now + STEP;
+    let _ = story.exit(0, 9, false);
+    assert!(story.supervisor.is_serving());
+}
+
+#[test]
+fn an_init_without_a_child_leaves_when_it_is_told_to() {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP] {
+        let mut story = Story::new(Policy {
+            mode: Mode::Init,
+            restart: Restart::Never,
+            instances: 1,
+            drain_delay: Duration::ZERO,
+            ..policy()
+        });
+        let _ = story.tell(Event::SpawnFailed(WorkerId(0), SpawnError::Exhausted));
+        assert_eq!(story.signal(Signal::USR1), []);
+        let mut actions = story.signal(signal);
+        actions.extend(story.tell(Event::TreeGone));
+        assert_eq!(exit_code(&actions), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_request_with_nothing_running_takes_no_longer_than_the_grace() {
+    let mut story = Story::new(Policy {
+        instances: 1,
+        drain_delay: Duration::ZERO,
+        grace: STEP,
+        orphan_grace: 5 * STEP,
+        ..policy()
+    });
+    let _ = story.exit(0, 1, false);
+    assert!(story.signal(Signal::TERM).contains(&Action::TermTree));
+    assert!(story.wait(STEP).contains(&Action::KillTree));
+    assert_eq!(exit_code(&story.wait(STEP)), Some(0));
+}

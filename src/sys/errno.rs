@@ -25,6 +25,16 @@ impl fmt::Display for Described {
     }
 }
 
+/// An error as the last part of a message, in the words of [`Described`] where
+/// it has a number.
+#[must_use]
+pub fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => Described(errno).to_string(),
+        None => error.to_string(),
+    }
+}
+
 /// Whether this error says that there is no room now: for a process, memory
 /// or a descriptor.
 #[must_use]
@@ -57,5 +67,12 @@ mod tests {
         );
         assert_eq!(said(libc::EIO), "I/O error (os error 5)");
         assert!(said(4095).ends_with("(os error 4095)"));
+    }
+
+    #[test]
+    fn an_error_without_a_number_says_what_it_says() {
+        let again = io::Error::from_raw_os_error(libc::EAGAIN);
+        assert_eq!(describe(&again), "try again (os error 11)");
+        assert_eq!(describe(&io::Error::other("cut short")), "cut short");
     }
 }

@@ -7,7 +7,8 @@
 mod sockets;
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -24,8 +25,6 @@ pub struct Process {
     pub group: i32,
     /// Its session.
     pub session: i32,
-    /// `R`, `S`, `D`, `Z`, `T` and so on.
-    pub state: char,
     /// When it started, in clock ticks since boot. With the pid it names a
     /// process for good.
     pub start_time_ticks: u64,
@@ -99,6 +98,29 @@ pub fn executable_id(pid: i32) -> Option<(u64, u64)> {
     Some((status.dev(), status.ino()))
 }
 
+/// How much of an environment is read: half of what `execve(2)` takes of
+/// arguments and environment under a usual stack limit.
+const MOST_ENVIRONMENT: u64 = 1 << 20;
+
+/// Whether a process was started with exactly this variable, `NAME=value`.
+/// Not so where it has since written over its environment, or may not be
+/// looked into.
+#[must_use]
+pub fn environment_has(pid: i32, entry: &[u8]) -> bool {
+    let mut environment = Vec::new();
+    let read = File::open(in_proc(pid, "environ"))
+        .and_then(|file| file.take(MOST_ENVIRONMENT).read_to_end(&mut environment));
+    read.is_ok() && has_entry(&environment, entry)
+}
+
+/// Whether this is one of the entries, each of which ends in a NUL: one that
+/// is cut off is none.
+fn has_entry(environment: &[u8], entry: &[u8]) -> bool {
+    environment
+        .split_inclusive(|byte| *byte == 0)
+        .any(|known| known.strip_suffix(b"\0") == Some(entry))
+}
+
 fn in_proc(pid: i32, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{file}"))
 }
@@ -113,8 +135,8 @@ fn parse_stat(stat: &[u8]) -> Option<Process> {
     let mut fields = text(stat.get(close + 1..)?)?.split_ascii_whitespace();
     Some(Process {
         pid,
-        state: fields.next()?.chars().next()?,
-        parent: fields.next()?.parse().ok()?,
+        // The state comes before it.
+        parent: fields.nth(1)?.parse().ok()?,
         group: fields.next()?.parse().ok()?,
         session: fields.next()?.parse().ok()?,
         // Field 22; the session is field 6.
@@ -143,7 +165,6 @@ mod tests {
             parent: 7,
             group: 8,
             session: 9,
-            state: 'S',
             start_time_ticks: 123_456,
         };
         assert_eq!(parse_stat(STAT), Some(expected));
@@ -163,13 +184,14 @@ mod tests {
     #[test]
     fn this_process_and_its_child_are_found() {
         let mut child = Command::new("/bin/cat")
+            .env("CLINIT_TEST_MARK", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         // Once it answers it has become cat.
         child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
-        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         assert!(children_of(own_pid()).contains(&pid));
         assert!(descendants(own_pid()).contains(&pid));
@@ -177,9 +199,23 @@ mod tests {
         assert!(start_time(pid) >= start_time(own_pid()));
         assert_ne!(executable_id(pid), executable_id(own_pid()));
         assert!(executable_id(pid).is_some());
+        assert!(environment_has(pid, b"CLINIT_TEST_MARK=1"));
+        assert!(!environment_has(own_pid(), b"CLINIT_TEST_MARK=1"));
         drop(child.stdin.take());
         child.wait().unwrap();
         assert_eq!(process(pid), None);
+    }
+
+    #[test]
+    fn an_entry_of_an_environment_is_whole_or_none() {
+        let environment = b"A=1\0EMPTY=\0LAST=x\0CUT=y";
+        for entry in [&b"A=1"[..], b"EMPTY=", b"LAST=x"] {
+            assert!(has_entry(environment, entry), "{entry:?}");
+        }
+        for entry in [&b"A="[..], b"=1", b"A=11", b"A", b"CUT=y", b"A=1\0EMPTY="] {
+            assert!(!has_entry(environment, entry), "{entry:?}");
+        }
+        assert!(!has_entry(b"", b""));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::start::Inherited;
 use child::Child;
 #[cfg(test)]
 pub(super) use reap::wait_for_one;
-pub use reap::{NoChildren, RawExit, Reaped, reap};
+pub use reap::{NoChildren, RawExit, Reaped, has_children, reap};
 
 /// What to start, and as what.
 #[derive(Clone, Copy, Debug)]

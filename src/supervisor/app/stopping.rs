@@ -29,7 +29,7 @@ impl App {
                 slot.state = State::Draining { worker, kill_at };
                 turn.signal(worker, Target::Main, self.policy.stop_signal);
                 // A worker that somebody stopped hears nothing until it goes on.
-                turn.signal(worker, Target::Main, Signal::CONT);
+                turn.signal(worker, Target::Group, Signal::CONT);
                 true
             }
             State::Leftover {

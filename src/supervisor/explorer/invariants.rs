@@ -2,6 +2,7 @@
 
 use super::{NOW, now_at, policy_of, slots};
 use crate::supervisor::app::KILL_TIMEOUT;
+use crate::supervisor::policy::Mode;
 use crate::supervisor::slot::{Next, State};
 use crate::supervisor::{Action, Event, Phase, Signal, Supervisor, WorkerId};
 
@@ -159,7 +160,8 @@ impl Step<'_> {
         match (self.event, self.before.phase) {
             (Event::Signal(arrival), _) => {
                 matches!(arrival.signal, Signal::TERM)
-                    || (arrival.signal == Signal::HUP && arrival.from_kernel)
+                    || (arrival.signal == Signal::HUP
+                        && (arrival.from_kernel || self.before.mode == Mode::Init))
             }
             (Event::DeadlineReached, Phase::Leaving { until }) => until <= NOW,
             _ => false,
@@ -176,6 +178,9 @@ impl Step<'_> {
             for slot in slots(self.before).filter(|slot| slot.wanted) {
                 let serves = match slot.state {
                     State::Ready { worker, .. } => own != Some(worker),
+                    State::Starting {
+                        worker, aged_at, ..
+                    } if aged_at <= NOW => own != Some(worker) && self.before.apps[0].ran,
                     State::Spawning { worker } | State::Starting { worker, .. } => {
                         own != Some(worker) && slot.failures < most && self.before.apps[0].ran
                     }

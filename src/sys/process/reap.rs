@@ -44,6 +44,12 @@ pub fn reap() -> Result<Option<Reaped>, NoChildren> {
     wait(libc::P_ALL, 0, libc::WNOHANG)
 }
 
+/// Whether there is any child, reaped or not yet.
+#[must_use]
+pub fn has_children() -> bool {
+    wait(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
 /// `waitid`, on the children in scope. Tests have siblings that wait for
 /// children of their own, so they name theirs.
 fn wait(scope: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<Reaped>, NoChildren> {
