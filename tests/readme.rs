@@ -1,6 +1,8 @@
 //! The README's tables are what the code does. `BLESS=1 cargo test` writes
 //! them anew.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is a test")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;

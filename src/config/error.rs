@@ -154,14 +154,15 @@ pub(super) fn shown(text: &OsStr) -> String {
     }
 }
 
-/// What the system says of a failure, as the fragment of a sentence.
+/// What the system says of a failure, as the fragment of a sentence. It is for
+/// files alone, so it need not know what `sys::errno` does, which is not for
+/// this module to import.
 pub(super) fn described(error: &io::Error) -> String {
-    let text = error.to_string();
-    let mut rest = text.chars();
-    match rest.next() {
-        Some(first) => first.to_lowercase().chain(rest).collect(),
-        None => text,
+    let mut text = error.to_string();
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_lowercase();
     }
+    text
 }
 
 #[cfg(test)]

@@ -142,7 +142,8 @@ pub struct Dialects {
 }
 
 /// Reads a command line, without the program's own name, and an environment.
-/// Relative paths are below `cwd`.
+/// Relative paths are below `cwd`. Whether clinit `inherits_listeners` is not
+/// for the environment alone to say: it may be meant for another process.
 ///
 /// # Errors
 ///
@@ -152,9 +153,10 @@ pub fn parse(
     argv: &[OsString],
     env: &[(OsString, OsString)],
     cwd: &Path,
+    inherits_listeners: bool,
 ) -> Result<Parsed, UsageError> {
     let root = Path::new("/");
-    parse_at(Place { cwd, root }, argv, env)
+    parse_at(Place { cwd, root }, argv, env, inherits_listeners)
 }
 
 /// [`parse`], with /etc/passwd and /etc/group below another root.
@@ -162,18 +164,19 @@ fn parse_at(
     place: Place<'_>,
     argv: &[OsString],
     env: &[(OsString, OsString)],
+    inherits_listeners: bool,
 ) -> Result<Parsed, UsageError> {
     match Line::read(argv)? {
         Line::Help => Ok(printing(Invocation::Help)),
         Line::Version => Ok(printing(Invocation::Version)),
         Line::Cpus(given) => cpus(given, place, env),
-        Line::Command(given, command) => run(given, command, place, env),
+        Line::Command(given, command) => run(given, command, place, env, inherits_listeners),
     }
 }
 
 /// What needs neither options nor an environment.
 fn printing(invocation: Invocation) -> Parsed {
-    let log = log_options(&Settings::default());
+    let log = log_options(&Settings::default(), Mode::Cluster);
     Parsed {
         invocation,
         notes: Vec::new(),
@@ -195,7 +198,7 @@ fn cpus(
     Ok(Parsed {
         invocation: Invocation::Cpus(sizing),
         notes,
-        log: log_options(&settings),
+        log: log_options(&settings, Mode::Cluster),
     })
 }
 
@@ -204,6 +207,7 @@ fn run(
     command: Vec<OsString>,
     place: Place<'_>,
     env: &[(OsString, OsString)],
+    inherits_listeners: bool,
 ) -> Result<Parsed, UsageError> {
     add_variables(&mut given, env, |_| true)?;
     let mode = mode(&given)?;
@@ -215,16 +219,12 @@ fn run(
 
     let mut notes = unknown_variables(env);
     let sizing = sizing(&settings, Instances::Exactly(1), env, &mut notes);
-    if matches!(sizing.instances, Instances::Exactly(_)) && sizing.worker_memory.is_some() {
-        notes.push(Note {
-            level: Level::Warn,
-            text: "--worker-memory is of no effect: it bounds max, P% and Nx".into(),
-        });
-    }
+    let has_listener = inherits_listeners || !settings.listeners.is_empty();
+    notes.extend(without_effect(&settings, &sizing, has_listener));
     let circumstances = Circumstances {
         mode,
         in_kubernetes: sizing.in_kubernetes,
-        has_listener: !settings.listeners.is_empty() || inherits_listeners(env),
+        has_listener,
         program,
     };
     let policy = policy(&settings, &circumstances);
@@ -237,7 +237,7 @@ fn run(
 
     let environment = settings.environment(inherited(env), place)?;
     let env_steps = settings.env_steps(&environment)?;
-    let log = log_options(&settings);
+    let log = log_options(&settings, mode);
     let config = Config {
         command,
         policy,
@@ -296,9 +296,35 @@ fn sizing(
     }
 }
 
-/// Whether whoever started clinit handed listeners down to it.
-fn inherits_listeners(env: &[(OsString, OsString)]) -> bool {
-    set(env, "LISTEN_FDS").is_some_and(|count| count != "0")
+/// A warning for each option that was given and changes nothing.
+fn without_effect(settings: &Settings, sizing: &Sizing, has_listener: bool) -> Vec<Note> {
+    let exactly = matches!(sizing.instances, Instances::Exactly(_));
+    let bounds = "it bounds max, P% and Nx";
+    let has_dialects = settings.dialects != Dialects::default();
+    [
+        (
+            "--max-instances",
+            exactly && sizing.max_instances.is_some(),
+            bounds,
+        ),
+        (
+            "--worker-memory",
+            exactly && sizing.worker_memory.is_some(),
+            bounds,
+        ),
+        (
+            "--sockets-as",
+            has_dialects && !has_listener,
+            "there is no listener",
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, idle, _)| *idle)
+    .map(|(option, _, why)| Note {
+        level: Level::Warn,
+        text: format!("{option} is of no effect: {why}"),
+    })
+    .collect()
 }
 
 /// A variable's value; an empty variable is an unset one.
@@ -306,9 +332,14 @@ fn set<'a>(env: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
     lookup(env, name.as_ref()).filter(|value| !value.is_empty())
 }
 
-fn log_options(settings: &Settings) -> LogOptions {
+fn log_options(settings: &Settings, mode: Mode) -> LogOptions {
+    let otherwise = match mode {
+        // Nothing but the child is to be heard.
+        Mode::Init => LevelFilter::Warn,
+        Mode::Cluster => LevelFilter::Info,
+    };
     LogOptions {
         format: settings.log_format,
-        level: settings.log_level(),
+        level: settings.log_level(otherwise),
     }
 }

@@ -160,7 +160,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(Opt::LogFormat, None, "log-format", "text|json",
         "clinit's own log, on stderr", "text").in_both_modes(),
     OptionSpec::new(Opt::LogLevel, None, "log-level", "LEVEL",
-        "error, warn, info, debug, trace or off", "info").in_both_modes(),
+        "error to trace, or off", "info; warn for one child").in_both_modes(),
     OptionSpec::new(Opt::Verbose, Some('v'), "verbose", "",
         "one log level more; repeatable", "").in_both_modes().repeatable(),
     OptionSpec::new(Opt::Help, Some('h'), "help", "",

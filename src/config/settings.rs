@@ -124,9 +124,9 @@ impl Settings {
     }
 
     /// The level of clinit's own log: each `-v` adds one to what
-    /// `--log-level` says.
-    pub(super) fn log_level(&self) -> LevelFilter {
-        let level = self.log_level.unwrap_or(LevelFilter::Info);
+    /// `--log-level` says, or to `otherwise`.
+    pub(super) fn log_level(&self, otherwise: LevelFilter) -> LevelFilter {
+        let level = self.log_level.unwrap_or(otherwise);
         let louder = LevelFilter::iter().filter(|louder| *louder > level);
         louder.take(self.verbosity).last().unwrap_or(level)
     }

@@ -88,50 +88,42 @@ impl Closing {
         if !leave && !log::log_enabled!(log::Level::Info) {
             return;
         }
-        let fields = self.fields(outcome, now);
-        let [
-            (_, code),
-            (_, cause),
-            (_, last),
-            (_, drain),
-            (_, killed),
-            (_, oom_kills),
-        ] = fields.each_ref().map(|(key, value)| (key, value.as_str()));
-        log::info!(code, cause, last, drain, killed, oom_kills; "exiting");
-        if leave {
-            let mut message = String::from("clinit: exiting");
-            for (key, value) in &fields {
-                write_field(&mut message, key, value);
-            }
-            message.push('\n');
-            leave_message(path, &message);
-        }
-    }
-
-    fn fields(&self, outcome: Outcome, now: Time) -> [(&'static str, String); 6] {
         let (cause, last) = match outcome.cause {
             Cause::Requested(signal) => (signal.to_string(), self.last),
             Cause::Finished => ("nothing left to run".into(), self.last),
             Cause::GaveUp => ("gave up".into(), self.last_unasked),
             Cause::CannotRun(_) => ("the command cannot run".into(), self.last),
         };
+        let last = last.map_or("never ran".into(), |exit| exit.to_string());
         let drain = self
             .draining_since
             .map_or(Duration::ZERO, |since| now.since(since));
-        let oom_kills = oom_kills(&Root::system())
-            .zip(self.oom_kills_at_start)
-            .map_or(0, |(count, at_start)| count.saturating_sub(at_start));
-        [
-            ("code", outcome.code.to_string()),
+        let drain = Seconds(drain).to_string();
+        let (code, killed, oom_kills) = (outcome.code, self.killed, self.oom_kills());
+        log::info!(code, cause = cause.as_str(), last = last.as_str(), drain = drain.as_str(), killed, oom_kills; "exiting");
+        if !leave {
+            return;
+        }
+        let mut message = String::from("clinit: exiting");
+        for (key, value) in [
+            ("code", code.to_string()),
             ("cause", cause),
-            (
-                "last",
-                last.map_or("never ran".into(), |exit| exit.to_string()),
-            ),
-            ("drain", Seconds(drain).to_string()),
-            ("killed", self.killed.to_string()),
+            ("last", last),
+            ("drain", drain),
+            ("killed", killed.to_string()),
             ("oom_kills", oom_kills.to_string()),
-        ]
+        ] {
+            write_field(&mut message, key, &value);
+        }
+        message.push('\n');
+        leave_message(path, &message);
+    }
+
+    /// How many processes the kernel has killed for memory since the start.
+    fn oom_kills(&self) -> u64 {
+        oom_kills(&Root::system())
+            .zip(self.oom_kills_at_start)
+            .map_or(0, |(count, at_start)| count.saturating_sub(at_start))
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn start(format: LogFormat, level: LevelFilter) {
     };
     Builder::new()
         .filter_level(level)
-        .target(Target::Pipe(Box::new(Stderr { lost: 0 })))
+        .target(Target::Pipe(Box::new(Stderr::new(write_to_stderr, format))))
         .format(write)
         .init();
 }
@@ -43,23 +43,57 @@ fn write_to_stderr(line: &[u8]) -> Wrote {
     write_without_blocking(io::stderr().as_fd(), line)
 }
 
-struct Stderr {
+/// Stderr, or whatever a test writes to.
+struct Stderr<W> {
+    write: W,
+    format: LogFormat,
     lost: u32,
+    /// Whether what was written last ends in the middle of a line.
+    torn: bool,
 }
 
-impl Write for Stderr {
+impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
+    fn new(write: W, format: LogFormat) -> Self {
+        Self {
+            write,
+            format,
+            lost: 0,
+            torn: false,
+        }
+    }
+
+    /// Writes a line where a line begins; returns whether it went out whole.
+    fn put(&mut self, line: &[u8]) -> bool {
+        // On its own, so that the line stays within what is atomic.
+        if self.torn && (self.write)(b"\n") != Wrote::All {
+            return false;
+        }
+        let wrote = (self.write)(line);
+        self.torn = matches!(wrote, Wrote::Partly(_));
+        // With nobody to read it nothing is lost.
+        matches!(wrote, Wrote::All | Wrote::Closed)
+    }
+
+    fn tell_of_the_lost(&mut self) {
+        let lost = self.lost;
+        let message = format!("{lost} lines of this log are lost: stderr was full");
+        let notice = match self.format {
+            LogFormat::Text => line(&format!("{}{message}", prefix(Level::Warn))),
+            LogFormat::Json => Object::new(Level::Warn, &message).finish(),
+        };
+        if self.put(notice.as_bytes()) {
+            self.lost = 0;
+        }
+    }
+}
+
+impl<W: FnMut(&[u8]) -> Wrote> Write for Stderr<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lost > 0 {
-            let lost = self.lost;
-            let notice =
-                format!("clinit: warning: {lost} lines of this log are lost: stderr was full\n");
-            if write_to_stderr(notice.as_bytes()) == Wrote::All {
-                self.lost = 0;
-            }
+            self.tell_of_the_lost();
         }
-        match write_to_stderr(line) {
-            Wrote::All | Wrote::Closed => {}
-            Wrote::Partly(_) | Wrote::NotNow => self.lost = self.lost.saturating_add(1),
+        if !self.put(line) {
+            self.lost = self.lost.saturating_add(1);
         }
         Ok(line.len())
     }
@@ -70,30 +104,27 @@ impl Write for Stderr {
 }
 
 fn write_text(formatter: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
-    let mut text = String::from("clinit: ");
-    text.push_str(match record.level() {
-        Level::Error => "error: ",
-        Level::Warn => "warning: ",
-        Level::Info => "",
-        Level::Debug => "debug: ",
-        Level::Trace => "trace: ",
-    });
+    let mut text = String::from(prefix(record.level()));
     let _ = write!(text, "{}", Escaped(&record.args().to_string()));
     let _ = record.key_values().visit(&mut TextFields(&mut text));
     formatter.write_all(line(&text).as_bytes())
 }
 
 fn write_json(formatter: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
-    let now = clock::realtime_ms();
-    let (seconds, millis) = (now / 1000, now % 1000);
-    let level = record.level().as_str().to_ascii_lowercase();
-    let message = json(&record.args().to_string());
-    let mut text = format!(
-        r#"{{"time":{seconds}.{millis:03},"source":"clinit","level":"{level}","message":{message}"#
-    );
-    let _ = record.key_values().visit(&mut JsonFields(&mut text));
-    text.push_str("}\n");
-    formatter.write_all(text.as_bytes())
+    let mut object = Object::new(record.level(), &record.args().to_string());
+    let _ = record.key_values().visit(&mut object);
+    formatter.write_all(object.finish().as_bytes())
+}
+
+/// How a line of text begins.
+fn prefix(level: Level) -> &'static str {
+    match level {
+        Level::Error => "clinit: error: ",
+        Level::Warn => "clinit: warning: ",
+        Level::Info => "clinit: ",
+        Level::Debug => "clinit: debug: ",
+        Level::Trace => "clinit: trace: ",
+    }
 }
 
 struct TextFields<'a>(&'a mut String);
@@ -115,21 +146,72 @@ pub(super) fn write_field(line: &mut String, key: &str, value: &str) {
     };
 }
 
-struct JsonFields<'a>(&'a mut String);
+/// A line of JSON in the making, which always has room for its end.
+struct Object(String);
 
-impl<'kvs> VisitSource<'kvs> for JsonFields<'_> {
+/// The end of an object, and of its line.
+const END: &str = "}\n";
+
+impl Object {
+    fn new(level: Level, message: &str) -> Self {
+        let now = clock::realtime_ms();
+        let (seconds, millis) = (now / 1000, now % 1000);
+        let level = level.as_str().to_ascii_lowercase();
+        // The other half is for the fields.
+        let message = json(message, LONGEST_LINE / 2);
+        Self(format!(
+            r#"{{"time":{seconds}.{millis:03},"source":"clinit","level":"{level}","message":{message}"#
+        ))
+    }
+
+    fn room(&self) -> usize {
+        LONGEST_LINE.saturating_sub(self.0.len() + END.len())
+    }
+
+    fn finish(self) -> String {
+        self.0 + END
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Object {
+    /// Adds a field, its text cut to the room there is. One that has none, as
+    /// a number that does not fit whole, is left out.
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let mut field = format!(",{}:", json(key.as_str(), LONGEST_LINE));
         let text = value.to_string();
         let number = value.to_i64().is_some() || value.to_u64().is_some();
-        let value = if number { text } else { json(&text) };
-        let _ = write!(self.0, ",{}:{value}", json(key.as_str()));
+        if number {
+            field.push_str(&text);
+        } else {
+            let room = self.room().saturating_sub(field.len());
+            field.push_str(&json(&text, room));
+        }
+        if field.len() <= self.room() {
+            self.0.push_str(&field);
+        }
         Ok(())
     }
 }
 
-fn json(text: &str) -> String {
-    let text: String = text.chars().take(LONGEST_LINE / 2).collect();
+/// The text as a JSON string of at most `room` bytes, quotation marks and
+/// escapes included; of two where there is less room.
+fn json(text: &str, room: usize) -> String {
+    let mut length = 2;
+    let fits = |c: &char| {
+        length += escaped_length(*c);
+        length <= room
+    };
+    let text: String = text.chars().take_while(fits).collect();
     serde_json::to_string(&text).unwrap_or_default()
+}
+
+/// How many bytes `serde_json` makes of a character.
+fn escaped_length(c: char) -> usize {
+    match c {
+        '"' | '\\' | '\u{8}' | '\u{c}' | '\n' | '\r' | '\t' => 2,
+        '\0'..='\x1f' => r"\u0000".len(),
+        _ => c.len_utf8(),
+    }
 }
 
 /// The text as a line of bounded length.
@@ -179,13 +261,113 @@ mod tests {
     #[test]
     fn fields_are_quoted_where_they_have_to_be() {
         let pairs: &[(&str, &str)] = &[("code", "0"), ("last", "was killed"), ("none", "")];
-        let (mut text, mut object) = (String::new(), String::new());
+        let (mut text, mut object) = (String::new(), Object(String::new()));
         for (key, value) in pairs {
             let _ = TextFields(&mut text).visit_pair(Key::from(*key), Value::from(*value));
         }
         assert_eq!(text, r#" code=0 last="was killed" none="""#);
-        let _ = JsonFields(&mut object).visit_pair(Key::from("n"), Value::from(7));
-        let _ = JsonFields(&mut object).visit_pair(Key::from("s"), Value::from("7\"\n"));
-        assert_eq!(object, r#","n":7,"s":"7\"\n""#);
+        let _ = object.visit_pair(Key::from("n"), Value::from(7));
+        let _ = object.visit_pair(Key::from("s"), Value::from("7\"\n"));
+        assert_eq!(object.0, r#","n":7,"s":"7\"\n""#);
+    }
+
+    #[test]
+    fn a_json_string_fits_its_room_whole() {
+        for c in (0..=0x2_0000).filter_map(char::from_u32) {
+            let escaped = serde_json::to_string(&c).unwrap();
+            assert_eq!(escaped_length(c), escaped.len() - 2, "{escaped}");
+        }
+        assert_eq!(json("a\0b", 10), r#""a\u0000b""#);
+        assert_eq!(json("a\0b", 9), r#""a\u0000""#);
+        assert_eq!(json("a\0b", 8), r#""a""#);
+        assert_eq!(json("a", 0), r#""""#);
+    }
+
+    #[test]
+    fn an_object_is_bounded_and_stays_one() {
+        for unit in ["x", "\x1b", "\"", "ü", "\u{10348}", "a\n"] {
+            for count in [0, 300, 500, LONGEST_LINE] {
+                let long = unit.repeat(count);
+                let mut object = Object::new(Level::Warn, &long);
+                for key in ["one", "two", "three"] {
+                    let _ = object.visit_pair(Key::from(key), Value::from(long.as_str()));
+                    let _ = object.visit_pair(Key::from("slot"), Value::from(u64::MAX));
+                }
+                let _ = object.visit_pair(Key::from(long.as_str()), Value::from(1));
+                let line = object.finish();
+                assert!(line.len() <= LONGEST_LINE, "{}", line.len());
+                let (text, rest) = line.split_once('\n').unwrap();
+                assert_eq!(rest, "");
+                let read: serde_json::Value = serde_json::from_str(text).unwrap();
+                let message = read["message"].as_str().unwrap();
+                assert!(long.starts_with(message));
+                assert!(count < 300 || message.len() >= 300);
+            }
+        }
+    }
+
+    /// What reaches a stderr that answers like this, one answer a write.
+    fn written(format: LogFormat, answers: &[Wrote], lines: &[&str]) -> String {
+        let (mut text, mut answers) = (Vec::new(), answers.iter());
+        let write = |bytes: &[u8]| {
+            let answer = *answers.next().unwrap();
+            text.extend_from_slice(match answer {
+                Wrote::All => bytes,
+                Wrote::Partly(length) => &bytes[..length],
+                Wrote::NotNow | Wrote::Closed => b"",
+            });
+            answer
+        };
+        let mut stderr = Stderr::new(write, format);
+        for line in lines {
+            stderr.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(answers.next(), None);
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn a_line_never_begins_where_another_was_torn() {
+        let lost = |count| {
+            format!("clinit: warning: {count} lines of this log are lost: stderr was full\n")
+        };
+        let lines = ["first\n", "second\n", "third\n"];
+        let (all, torn, none) = (Wrote::All, Wrote::Partly(3), Wrote::NotNow);
+        for (answers, expected) in [
+            (&[all, all, all][..], "first\nsecond\nthird\n".to_owned()),
+            (
+                // The end of the first line, the notice, the second line.
+                &[torn, all, all, all, all],
+                format!("fir\n{}second\nthird\n", lost(1)),
+            ),
+            (
+                // Twice there is no room for the end of the first line.
+                &[torn, none, none, all, all, all],
+                format!("fir\n{}third\n", lost(2)),
+            ),
+            (
+                // The notice is torn itself.
+                &[torn, all, torn, all, all, all, all],
+                format!("fir\ncli\nsecond\n{}third\n", lost(1)),
+            ),
+            (
+                &[none, none, all, all, all],
+                format!("second\n{}third\n", lost(1)),
+            ),
+        ] {
+            assert_eq!(written(LogFormat::Text, answers, &lines), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_told_of_in_the_logs_own_format() {
+        let answers = [Wrote::NotNow, Wrote::All, Wrote::All];
+        let text = written(LogFormat::Json, &answers, &["{}\n", "{}\n"]);
+        let (notice, rest) = text.split_once('\n').unwrap();
+        assert_eq!(rest, "{}\n");
+        let notice: serde_json::Value = serde_json::from_str(notice).unwrap();
+        assert_eq!(notice["level"], "warn");
+        let message = "1 lines of this log are lost: stderr was full";
+        assert_eq!(notice["message"], message);
     }
 }

@@ -12,6 +12,7 @@ use crate::supervisor::Supervisor;
 use crate::supervisor::policy::Mode;
 use crate::sys::affinity::allowed_cpus;
 use crate::sys::cgroup::{Root, memory_limit};
+use crate::sys::errno::describe;
 use crate::sys::listener::{self, BindError, Listener};
 use crate::sys::poll::{Interest, Poller};
 use crate::sys::signals::SignalQueue;
@@ -51,9 +52,13 @@ impl fmt::Display for StartError {
             Self::Usage(error) => error.fmt(f),
             Self::Bind(error) => error.fmt(f),
             Self::Adopt(fd, error) => {
-                write!(f, "cannot take over descriptor {fd} as a listener: {error}")
+                write!(
+                    f,
+                    "cannot take over descriptor {fd} as a listener: {}",
+                    describe(error)
+                )
             }
-            Self::Loop(error) => write!(f, "cannot wait for events: {error}"),
+            Self::Loop(error) => write!(f, "cannot wait for events: {}", describe(error)),
         }
     }
 }
@@ -73,7 +78,9 @@ impl StartError {
 pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
     let environment: Vec<_> = env::vars_os().collect();
     let cwd = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-    let parsed = match config::parse(arguments.get(1..).unwrap_or_default(), &environment, &cwd) {
+    let arguments = arguments.get(1..).unwrap_or_default();
+    let handed_down = passed_descriptors(&environment);
+    let parsed = match config::parse(arguments, &environment, &cwd, !handed_down.is_empty()) {
         Ok(parsed) => parsed,
         Err(error) => {
             own_log::say(&error);
@@ -90,21 +97,16 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
         }
         Invocation::Run(config) => *config,
     };
-    // In init mode nothing but the child is to be heard.
-    let quiet = config.policy.mode == Mode::Init && parsed.log.level == log::LevelFilter::Info;
-    let level = if quiet {
-        log::LevelFilter::Warn
-    } else {
-        parsed.log.level
-    };
-    own_log::start(parsed.log.format, level);
+    own_log::start(parsed.log.format, parsed.log.level);
     if let Err(error) = prepare(&inherited) {
         log::warn!(
-            "cannot set process {} up in full: {error}",
-            std::process::id()
+            "cannot set process {} up in full: {}",
+            std::process::id(),
+            describe(&error)
         );
     }
-    match shell(config, inherited, &environment) {
+    let names = variable(&environment, "LISTEN_FDNAMES").unwrap_or_default();
+    match shell(config, inherited, &handed_down, names) {
         Ok(shell) => {
             for note in parsed.notes {
                 log::log!(note.level, "{}", note.text);
@@ -123,7 +125,7 @@ fn print(text: &str) -> u8 {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => 0,
         Err(error) => {
-            own_log::say(&format!("cannot write to stdout: {error}"));
+            own_log::say(&format!("cannot write to stdout: {}", describe(&error)));
             CANNOT_START
         }
     }
@@ -133,12 +135,13 @@ fn print(text: &str) -> u8 {
 fn shell(
     mut config: Config,
     inherited: Inherited,
-    environment: &[(OsString, OsString)],
+    passed: &Range<i32>,
+    names: &str,
 ) -> Result<Shell, StartError> {
     let mode = config.policy.mode;
     let cluster = mode == Mode::Cluster;
     let adopted = if cluster {
-        adopt_listeners(environment)?
+        adopt_listeners(passed, names)?
     } else {
         Vec::new()
     };
@@ -212,24 +215,30 @@ fn size(config: &mut Config) -> Vec<usize> {
 /// and closes every other descriptor that is not clinit's own: workers are to
 /// find none but theirs.
 fn adopt_listeners(
-    environment: &[(OsString, OsString)],
+    passed: &Range<i32>,
+    names: &str,
 ) -> Result<Vec<(Option<String>, Listener)>, StartError> {
-    let passed = passed_descriptors(environment);
-    close_inherited(&passed);
-    let names = variable(environment, "LISTEN_FDNAMES").unwrap_or_default();
-    // systemd's own word for a socket without a name.
-    let mut names = names
-        .split(':')
-        .map(|name| (!name.is_empty() && name != "unknown").then(|| name.to_owned()));
-    take_descriptors(&passed)
+    close_inherited(passed);
+    take_descriptors(passed)
         .map(|(number, descriptor)| {
             let socket =
                 listener::adopt(descriptor).map_err(|error| StartError::Adopt(number, error))?;
-            Ok((names.next().flatten(), socket))
+            Ok((name_of(number, names), socket))
         })
         .collect()
 }
 
+/// The name of a passed descriptor: `LISTEN_FDNAMES` has one for each, with
+/// colons between, for one that is closed by now too.
+fn name_of(descriptor: i32, names: &str) -> Option<String> {
+    let index = usize::try_from(descriptor - FIRST_PASSED).ok()?;
+    let name = names.split(':').nth(index)?;
+    // systemd's own word for a socket without a name.
+    (!name.is_empty() && name != "unknown").then(|| name.to_owned())
+}
+
+/// The descriptors that were passed to this very process; none where they
+/// were meant for another, which left their variables behind.
 fn passed_descriptors(environment: &[(OsString, OsString)]) -> Range<i32> {
     let number = |name| variable(environment, name)?.parse::<i32>().ok();
     let own = i32::try_from(std::process::id()).ok();
@@ -242,4 +251,46 @@ fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&
         .iter()
         .find(|(known, _)| known == OsStr::new(name));
     found.and_then(|(_, value)| value.to_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_passed_descriptor_has_its_own_name_whichever_are_closed() {
+        let names = "web::unknown:admin";
+        let found = [3, 4, 5, 6, 7].map(|number| name_of(number, names));
+        let expected = [Some("web"), None, None, Some("admin"), None];
+        assert_eq!(found, expected.map(|name| name.map(str::to_owned)));
+        assert_eq!(name_of(3, ""), None);
+    }
+
+    #[test]
+    fn descriptors_are_passed_to_the_process_that_is_named() {
+        let own = std::process::id().to_string();
+        for (pid, count, passed) in [
+            (own.as_str(), "2", 3..5),
+            (&own, "0", 3..3),
+            (&own, "-1", 3..3),
+            (&own, "two", 3..3),
+            ("1", "2", 3..3),
+            ("", "2", 3..3),
+        ] {
+            let environment = [("LISTEN_PID", pid), ("LISTEN_FDS", count)]
+                .map(|(name, value)| (name.into(), value.into()));
+            assert_eq!(passed_descriptors(&environment), passed, "{pid} {count}");
+        }
+        assert_eq!(passed_descriptors(&[]), 3..3);
+    }
+
+    #[test]
+    fn why_the_loop_cannot_begin_is_said_in_one_way() {
+        let error = io::Error::from_raw_os_error(24);
+        let said = StartError::Loop(error).to_string();
+        assert_eq!(
+            said,
+            "cannot wait for events: too many open files (os error 24)"
+        );
+    }
 }

@@ -1,4 +1,8 @@
 //! Stories: what the core does, told event by event.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is asserted of some events and states is not of others"
+)]
 
 use std::time::Duration;
 

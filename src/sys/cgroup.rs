@@ -57,15 +57,6 @@ pub fn cpu_quotas(root: &Root) -> Vec<Quota> {
     v2.chain(v1).collect()
 }
 
-/// The files that a change of a CPU quota is written to, whether there is a
-/// quota now or not.
-#[must_use]
-pub fn cpu_quota_files(root: &Root) -> Vec<PathBuf> {
-    files(root, Hierarchy::Unified, V2_QUOTA)
-        .chain(files(root, CPU, V1_QUOTA))
-        .collect()
-}
-
 /// The smallest memory limit, in bytes, and the file that says so.
 #[must_use]
 pub fn memory_limit(root: &Root) -> Option<(u64, PathBuf)> {

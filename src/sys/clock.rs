@@ -21,7 +21,7 @@ pub fn realtime_ms() -> u64 {
 /// from its children.
 pub fn pause(ms: u64) {
     let time = libc::timespec {
-        tv_sec: (ms / 1000).try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: (ms / 1000).try_into().unwrap_or(i64::MAX),
         tv_nsec: (ms % 1000 * 1_000_000).try_into().unwrap_or(0),
     };
     // SAFETY: `time` is a timespec that lives through the call; a null second

@@ -9,15 +9,6 @@ use nix::errno::Errno;
 
 use super::start::own_uid;
 
-/// What became of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// There was someone to send it to.
-    Delivered,
-    /// There is no such process or group any more.
-    Gone,
-}
-
 /// Sends signal `number` to one process; with `value` as `sigqueue(3)` does.
 ///
 /// # Errors
@@ -25,7 +16,7 @@ pub enum Sent {
 /// `EINVAL` for a pid below 1 or a number that is no signal, `EPERM`, and
 /// with a value `EAGAIN` where the queue is full. A process that is gone is
 /// no error.
-pub fn send(pid: i32, number: i32, value: Option<u64>) -> io::Result<Sent> {
+pub fn send(pid: i32, number: i32, value: Option<u64>) -> io::Result<()> {
     if pid < 1 {
         return Err(Errno::EINVAL.into());
     }
@@ -41,7 +32,7 @@ pub fn send(pid: i32, number: i32, value: Option<u64>) -> io::Result<Sent> {
 ///
 /// `EINVAL` for a group below 2 or a number that is no signal, `EPERM` where
 /// no member may be signalled. A group that is gone is no error.
-pub fn send_group(group: i32, number: i32) -> io::Result<Sent> {
+pub fn send_group(group: i32, number: i32) -> io::Result<()> {
     if group < 2 {
         return Err(Errno::EINVAL.into());
     }
@@ -61,7 +52,7 @@ pub fn group_exists(group: i32) -> bool {
 ///
 /// `EPERM` unless clinit is process 1: anywhere else this would end processes
 /// that are none of clinit's.
-pub fn kill_everything(number: i32) -> io::Result<Sent> {
+pub fn kill_everything(number: i32) -> io::Result<()> {
     if std::process::id() != 1 {
         return Err(Errno::EPERM.into());
     }
@@ -74,10 +65,9 @@ pub fn stop_self() {
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
-fn sent(result: Result<(), Errno>) -> io::Result<Sent> {
+fn sent(result: Result<(), Errno>) -> io::Result<()> {
     match result {
-        Ok(()) => Ok(Sent::Delivered),
-        Err(Errno::ESRCH) => Ok(Sent::Gone),
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -126,7 +116,7 @@ mod tests {
     use super::super::forked::in_child;
     use super::*;
 
-    fn errno_of(result: io::Result<Sent>) -> Option<i32> {
+    fn errno_of(result: io::Result<()>) -> Option<i32> {
         result.err().and_then(|error| error.raw_os_error())
     }
 
@@ -154,16 +144,16 @@ mod tests {
     fn nobody_there_is_no_error() {
         // Above the largest pid that Linux gives.
         let nobody = 1 << 23;
-        assert_eq!(send(nobody, 0, None).unwrap(), Sent::Gone);
-        assert_eq!(send(nobody, 40, Some(7)).unwrap(), Sent::Gone);
-        assert_eq!(send_group(nobody, 0).unwrap(), Sent::Gone);
+        send(nobody, 0, None).unwrap();
+        send(nobody, 40, Some(7)).unwrap();
+        send_group(nobody, 0).unwrap();
         assert!(!group_exists(nobody));
     }
 
     #[test]
     fn oneself_is_there() {
         let own = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(send(own, 0, None).unwrap(), Sent::Delivered);
+        send(own, 0, None).unwrap();
         assert_eq!(errno_of(send(own, 65, None)), Some(libc::EINVAL));
     }
 }

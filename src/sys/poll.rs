@@ -11,22 +11,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 pub enum Interest {
     /// For as long as it is readable.
     Level,
-    /// Each time that something more becomes readable.
-    Edge,
-    /// The next time that something becomes readable, then not again until
-    /// [`Poller::modify`] arms it anew. A disarmed descriptor does not even
-    /// report a hang-up.
-    EdgeOnce,
 }
 
 impl Interest {
     fn flags(self) -> EpollFlags {
-        let extra = match self {
-            Self::Level => EpollFlags::empty(),
-            Self::Edge => EpollFlags::EPOLLET,
-            Self::EdgeOnce => EpollFlags::EPOLLET | EpollFlags::EPOLLONESHOT,
-        };
-        EpollFlags::EPOLLIN | extra
+        match self {
+            Self::Level => EpollFlags::EPOLLIN,
+        }
     }
 }
 
@@ -35,10 +26,6 @@ impl Interest {
 pub struct Ready {
     /// What it was added with.
     pub token: u64,
-    /// There is something to read, or to accept.
-    pub readable: bool,
-    /// The other side is gone, or the descriptor has an error.
-    pub hung_up: bool,
 }
 
 /// At most this many come of one wait; the rest of the next.
@@ -54,11 +41,9 @@ pub struct Events {
 impl Events {
     /// One after the other.
     pub fn iter(&self) -> impl Iterator<Item = Ready> + '_ {
-        let lost = EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
-        self.buffer.iter().take(self.count).map(move |event| Ready {
+        let events = self.buffer.iter().take(self.count);
+        events.map(|event| Ready {
             token: event.data(),
-            readable: event.events().contains(EpollFlags::EPOLLIN),
-            hung_up: event.events().intersects(lost),
         })
     }
 }
@@ -85,16 +70,6 @@ impl Poller {
     /// Those of `epoll_ctl(2)`; `EPERM` for a regular file.
     pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.0.add(fd, EpollEvent::new(interest.flags(), token))?)
-    }
-
-    /// Changes how `fd` is watched, and arms a one-shot anew.
-    ///
-    /// # Errors
-    ///
-    /// Those of `epoll_ctl(2)`.
-    pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        let mut event = EpollEvent::new(interest.flags(), token);
-        Ok(self.0.modify(fd, &mut event)?)
     }
 
     /// Stops watching `fd`.
@@ -149,40 +124,15 @@ mod tests {
         poller.wait(Some(0)).unwrap().iter().collect()
     }
 
-    const READABLE: Ready = Ready {
-        token: 7,
-        readable: true,
-        hung_up: false,
-    };
+    const READY: Ready = Ready { token: 7 };
 
     #[test]
     fn level_reports_for_as_long_as_there_is_something() {
         let (poller, _reader, mut writer) = watched(Interest::Level);
         assert_eq!(now(&poller), []);
         writer.write_all(b"x").unwrap();
-        assert_eq!(now(&poller), [READABLE]);
-        assert_eq!(now(&poller), [READABLE]);
-    }
-
-    #[test]
-    fn edge_reports_each_arrival() {
-        let (poller, _reader, mut writer) = watched(Interest::Edge);
-        for _ in 0..2 {
-            writer.write_all(b"x").unwrap();
-            assert_eq!(now(&poller), [READABLE]);
-            assert_eq!(now(&poller), []);
-        }
-    }
-
-    #[test]
-    fn a_one_shot_stays_silent_until_it_is_armed_anew() {
-        let (poller, reader, mut writer) = watched(Interest::EdgeOnce);
-        writer.write_all(b"x").unwrap();
-        assert_eq!(now(&poller), [READABLE]);
-        writer.write_all(b"x").unwrap();
-        assert_eq!(now(&poller), []);
-        poller.modify(&reader, 7, Interest::EdgeOnce).unwrap();
-        assert_eq!(now(&poller), [READABLE]);
+        assert_eq!(now(&poller), [READY]);
+        assert_eq!(now(&poller), [READY]);
     }
 
     #[test]
@@ -191,8 +141,7 @@ mod tests {
         drop(writer);
         // Another test's child may hold the writer until it execs.
         let events = poller.wait(Some(10_000)).unwrap();
-        assert!(events.iter().all(|ready| ready.hung_up && !ready.readable));
-        assert_eq!(events.iter().count(), 1);
+        assert_eq!(events.iter().collect::<Vec<_>>(), [READY]);
         poller.remove(&reader).unwrap();
         assert_eq!(now(&poller), []);
     }

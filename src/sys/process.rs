@@ -1,6 +1,7 @@
 //! Starting processes and reaping them (`fork(2)`, `execve(2)`, `waitid(2)`).
 
 mod child;
+mod credentials;
 mod image;
 mod reap;
 

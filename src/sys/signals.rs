@@ -12,7 +12,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::sys::signalfd::SignalFd;
 
-pub use super::kill::{Sent, group_exists, kill_everything, send, send_group, stop_self};
+pub use super::kill::{group_exists, kill_everything, send, send_group, stop_self};
 
 /// The size of the kernel's `sigset_t`, which is not the C library's.
 const SET_SIZE: usize = size_of::<u64>();

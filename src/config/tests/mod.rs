@@ -16,15 +16,33 @@ mod refusals;
 mod variables;
 
 fn parse_with(argv: &[&str], env: &[(&str, &str)], place: Place<'_>) -> Result<Parsed, UsageError> {
+    parse_beside(argv, env, place, false)
+}
+
+fn parse_beside(
+    argv: &[&str],
+    env: &[(&str, &str)],
+    place: Place<'_>,
+    inherits_listeners: bool,
+) -> Result<Parsed, UsageError> {
     let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
     let owned = |(name, value): &(&str, &str)| (name.into(), value.into());
     let env: Vec<(OsString, OsString)> = env.iter().map(owned).collect();
-    parse_at(place, &argv, &env)
+    parse_at(place, &argv, &env, inherits_listeners)
 }
 
 fn parse_in(argv: &[&str], env: &[(&str, &str)]) -> Result<Parsed, UsageError> {
+    parse_with(argv, env, nowhere())
+}
+
+/// Where there is neither a file nor a user.
+fn nowhere() -> Place<'static> {
     let (cwd, root) = (Path::new("/srv"), Path::new("/nonexistent"));
-    parse_with(argv, env, Place { cwd, root })
+    Place { cwd, root }
+}
+
+fn parse_inheriting(argv: &[&str], env: &[(&str, &str)]) -> Parsed {
+    parse_beside(argv, env, nowhere(), true).unwrap()
 }
 
 fn config_in(argv: &[&str], env: &[(&str, &str)]) -> Config {
@@ -106,7 +124,8 @@ fn every_way_to_write_an_option() {
         let instances = config(&argv).sizing.instances;
         assert_eq!(instances, Instances::MaxLess(1), "{argv:?}");
     }
-    assert_eq!(config(&["-l:8080", "a"]).listeners[0].text, ":8080");
+    let listener = &config(&["-l:8080", "a"]).listeners[0];
+    assert_eq!(listener.address, ListenAddress::TcpAny(8080));
 }
 
 #[test]
@@ -181,12 +200,10 @@ fn every_option_is_understood() {
             ListenerSpec {
                 name: Some("web".into()),
                 address: ListenAddress::TcpAny(8080),
-                text: "web=8080".into(),
             },
             ListenerSpec {
                 name: None,
                 address: ListenAddress::Unix(image.path().join("a.sock")),
-                text: "unix:a.sock".into(),
             },
         ],
         dialects: Dialects {
@@ -223,17 +240,34 @@ fn a_listener_alone_makes_a_cluster_of_one() {
 }
 
 #[test]
-fn worker_memory_beside_a_number_is_of_no_effect() {
-    let noted = |instances| notes_in(&["-i", instances, "--worker-memory", "1G", "a"], &[]).len();
-    assert_eq!((noted("2"), noted("max"), noted("50%")), (1, 0, 0));
+fn an_option_that_changes_nothing_is_warned_of() {
+    let of_numbers = "is of no effect: it bounds max, P% and Nx";
+    for (option, value) in [("--worker-memory", "1G"), ("--max-instances", "4")] {
+        let noted = |instances| notes_in(&["-i", instances, option, value, "a"], &[]);
+        assert_eq!(noted("2"), [format!("{option} {of_numbers}")]);
+        assert_eq!((noted("max").len(), noted("50%").len()), (0, 0));
+        let alone = notes_in(&["-l", "80", option, value, "a"], &[]);
+        assert!(alone.contains(&format!("{option} {of_numbers}")));
+    }
+    let argv = ["-i2", "--sockets-as", "nginx", "a"];
+    let unheard = "--sockets-as is of no effect: there is no listener";
+    assert_eq!(notes_in(&argv, &[]), [unheard]);
+    assert!(parse_inheriting(&argv, &[]).notes.is_empty());
+    let listening = [&["-l80"][..], &argv].concat();
+    assert!(notes_in(&listening, &[]).is_empty());
 }
 
 #[test]
 fn the_level_of_the_log() {
     for (argv, level) in [
-        (&["a"][..], LevelFilter::Info),
-        (&["-v", "a"], LevelFilter::Debug),
-        (&["-vv", "a"], LevelFilter::Trace),
+        (&["a"][..], LevelFilter::Warn),
+        (&["-v", "a"], LevelFilter::Info),
+        (&["-vv", "a"], LevelFilter::Debug),
+        (&["-i2", "a"], LevelFilter::Info),
+        (&["-l80", "-v", "a"], LevelFilter::Debug),
+        (&["-vvi2", "a"], LevelFilter::Trace),
+        (&["--log-level", "info", "a"], LevelFilter::Info),
+        (&["--log-level", "info", "-i2", "a"], LevelFilter::Info),
         (&["-v", "--verbose", "-v", "-v", "a"], LevelFilter::Trace),
         (&["--log-level", "off", "a"], LevelFilter::Off),
         (&["--log-level", "warn", "-v", "a"], LevelFilter::Info),
@@ -296,7 +330,7 @@ fn help_and_version_come_before_what_is_wrong() {
 #[test]
 fn what_is_no_text_is_kept_where_it_may_be_and_refused_elsewhere() {
     let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-    let parse = |argv: &[OsString]| parse(argv, &[], Path::new("/srv"));
+    let parse = |argv: &[OsString]| parse(argv, &[], Path::new("/srv"), false);
     let argv = [
         bytes(b"--env=K=\xff"),
         bytes(b"--chdir=\xfe"),

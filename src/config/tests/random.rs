@@ -55,7 +55,7 @@ fn whatever_is_given_the_answer_is_a_configuration_or_one_short_line() {
             let name = spec.variable().unwrap_or("CLINIT_X".into());
             env.push((name.into(), random.word()));
         }
-        match parse_at(Place { cwd, root }, &argv, &env) {
+        match parse_at(Place { cwd, root }, &argv, &env, false) {
             Err(error) => {
                 let line = error.to_string();
                 assert!(line.chars().count() <= 200, "{argv:?} {env:?}: {line}");

@@ -15,8 +15,8 @@ fn the_line_beats_the_environment() {
     let from_env = config_in(&["server"], &env);
     assert_eq!(from_env.sizing.instances, Instances::Exactly(2));
     assert_eq!(from_env.policy.grace, Duration::from_secs(1));
-    let texts: Vec<&str> = from_env.listeners.iter().map(|l| l.text.as_str()).collect();
-    assert_eq!(texts, ["a=1", "b=2", "unix:/c"]);
+    let specs = ["a=1", "b=2", "unix:/c"].map(|text| ListenerSpec::parse(text, nowhere().cwd));
+    assert_eq!(from_env.listeners, specs.map(Result::unwrap));
     let pairs = [("A", "1, 2"), ("B", "b")].map(|(k, v)| (k.into(), v.into()));
     assert_eq!(from_env.environment, pairs);
     assert!(from_env.pin);
@@ -126,8 +126,13 @@ fn in_kubernetes() {
     };
     assert_eq!(seconds(&["-i2", "a"], &[k8s]), (0, 20));
     assert_eq!(seconds(&["-l80", "a"], &[k8s]), (5, 20));
-    assert_eq!(seconds(&["-i2", "a"], &[k8s, ("LISTEN_FDS", "1")]), (5, 20));
-    assert_eq!(seconds(&["-i2", "a"], &[k8s, ("LISTEN_FDS", "0")]), (0, 20));
+    // Whether they are clinit's own is the caller's to say.
+    let passed = [k8s, ("LISTEN_FDS", "1")];
+    assert_eq!(seconds(&["-i2", "a"], &passed), (0, 20));
+    let Invocation::Run(config) = parse_inheriting(&["-i2", "a"], &passed).invocation else {
+        panic!("it runs nothing");
+    };
+    assert_eq!(config.policy.drain_delay.as_secs(), 5);
     assert_eq!(seconds(&["-l80", "a"], &[]), (0, 8));
     let auto = ["-l80", "--grace=auto", "--drain-delay=auto", "a"];
     assert_eq!(seconds(&auto, &[k8s]), (5, 20));

@@ -1,4 +1,8 @@
 //! What must hold of every transition, by the numbers of `supervisor/mod.rs`.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is asserted of some events and states is not of others"
+)]
 
 use super::{NOW, now_at, policy_of, slots};
 use crate::supervisor::app::KILL_TIMEOUT;

@@ -13,6 +13,7 @@ use nix::unistd::{Pid, chdir, getpgrp, getpid, getppid, setpgid};
 use super::super::affinity;
 use super::super::signals::{ChildStatuses, set_child_statuses};
 use super::super::start::Inherited;
+use super::credentials::to_take_on;
 use super::image::Image;
 use super::{Credentials, Group, SpawnFailure, SpawnRequest, Stdin, Step};
 
@@ -26,6 +27,8 @@ pub(super) struct Child<'a> {
     image: Image<'a>,
     /// The descriptors to hand down, and what they become.
     moves: Vec<Move>,
+    /// None where clinit's own will do.
+    credentials: Option<Credentials<'a>>,
     affinity: Option<Vec<u64>>,
     /// Whether it is to become the terminal's foreground group. Decided before
     /// the fork: after it either side may already have moved it to a group of
@@ -63,6 +66,7 @@ impl<'a> Child<'a> {
             inherited,
             image: Image::new(request.argv, request.env, request.listen_pid)?,
             moves: handed_down.chain(stdin).collect(),
+            credentials: to_take_on(request.credentials),
             affinity: request.cpu.map(affinity::only),
             foreground: request.group == Group::NewForeground && is_foreground(),
             parent: getpid(),
@@ -91,7 +95,7 @@ impl<'a> Child<'a> {
         lead_group(self.foreground);
         self.move_descriptors(report)
             .map_err(|errno| (Step::Descriptors, errno))?;
-        if let Some(credentials) = &request.credentials {
+        if let Some(credentials) = &self.credentials {
             take_on(credentials)?;
         }
         if let Some(directory) = request.chdir {
