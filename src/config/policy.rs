@@ -28,7 +28,8 @@ pub(super) fn policy(settings: &Settings, circumstances: &Circumstances<'_>) -> 
     };
     // A load balancer that learns of the shutdown now goes on sending for a
     // while; `docker stop` waits for 10 s, the kubelet for 30.
-    let (drain_delay, grace) = match (circumstances.in_kubernetes, circumstances.has_listener) {
+    let has_listener = mode == Mode::Cluster && circumstances.has_listener;
+    let (drain_delay, grace) = match (circumstances.in_kubernetes, has_listener) {
         (true, true) => (5, 20),
         (true, false) => (0, 20),
         (false, _) => (0, 8),

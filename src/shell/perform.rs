@@ -5,7 +5,6 @@ use std::io;
 
 use crate::supervisor::{Action, Event, Signal, SpawnError, Target, WorkerId};
 use crate::sys::notify::NotifySocket;
-use crate::sys::poll::Interest;
 use crate::sys::process::{Spawned, has_children};
 use crate::sys::signals::{send, send_group, stop_self};
 use crate::sys::{cgroup, errno};
@@ -78,10 +77,7 @@ impl Shell {
         });
         // From here on the process is there, and its exit tells what this
         // does not.
-        match self
-            .poller
-            .add(&report, Token::Report(id).pack(), Interest::Level)
-        {
+        match self.poller.add(&report, Token::Report(id).pack()) {
             Ok(()) => {
                 if let Some(worker) = self.workers.get_mut(id) {
                     worker.report = Some(report);
@@ -102,8 +98,7 @@ impl Shell {
             return Ok(None);
         }
         let opened = NotifySocket::open().and_then(|socket| {
-            self.poller
-                .add(&socket, Token::Notify(id).pack(), Interest::Level)?;
+            self.poller.add(&socket, Token::Notify(id).pack())?;
             Ok(socket)
         });
         match opened {

@@ -14,7 +14,7 @@ use crate::sys::affinity::allowed_cpus;
 use crate::sys::cgroup::{Root, memory_limit};
 use crate::sys::errno::describe;
 use crate::sys::listener::{self, BindError, Listener};
-use crate::sys::poll::{Interest, Poller};
+use crate::sys::poll::Poller;
 use crate::sys::signals::SignalQueue;
 use crate::sys::start::{Inherited, close_inherited, prepare, take_descriptors};
 
@@ -157,7 +157,7 @@ fn shell(
     let poller = Poller::new().map_err(StartError::Loop)?;
     let signals = SignalQueue::open().map_err(StartError::Loop)?;
     poller
-        .add(&signals, Token::Signals.pack(), Interest::Level)
+        .add(&signals, Token::Signals.pack())
         .map_err(StartError::Loop)?;
     if cluster {
         let workers = supervisor.instances();

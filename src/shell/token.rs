@@ -1,7 +1,6 @@
 //! What epoll hands back of a descriptor: whose it is.
 
 use crate::supervisor::WorkerId;
-use crate::sys::poll;
 
 /// Whose descriptor it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +23,10 @@ impl Token {
         kind << 32 | u64::from(index)
     }
 
-    pub(super) fn unpack(ready: poll::Ready) -> Option<Self> {
-        let index = (ready.token & u64::from(u32::MAX)).try_into().ok()?;
+    pub(super) fn unpack(token: u64) -> Option<Self> {
+        let index = (token & u64::from(u32::MAX)).try_into().ok()?;
         let worker = WorkerId::from_index(index);
-        match ready.token >> 32 {
+        match token >> 32 {
             0 => Some(Self::Signals),
             1 => Some(Self::Report(worker)),
             2 => Some(Self::Notify(worker)),

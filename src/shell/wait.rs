@@ -39,8 +39,8 @@ impl Shell {
                 return;
             }
         };
-        for ready in ready.iter() {
-            match Token::unpack(ready) {
+        for token in ready.tokens() {
+            match Token::unpack(token) {
                 Some(Token::Signals) => self.take_in_signals(),
                 Some(Token::Report(worker)) => self.read_report(worker),
                 Some(Token::Notify(worker)) => self.read_notify(worker),

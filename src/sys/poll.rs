@@ -6,28 +6,6 @@ use std::os::fd::AsFd;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-/// When a descriptor is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// For as long as it is readable.
-    Level,
-}
-
-impl Interest {
-    fn flags(self) -> EpollFlags {
-        match self {
-            Self::Level => EpollFlags::EPOLLIN,
-        }
-    }
-}
-
-/// A descriptor that something happened to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ready {
-    /// What it was added with.
-    pub token: u64,
-}
-
 /// At most this many come of one wait; the rest of the next.
 const BATCH: usize = 64;
 
@@ -39,12 +17,9 @@ pub struct Events {
 }
 
 impl Events {
-    /// One after the other.
-    pub fn iter(&self) -> impl Iterator<Item = Ready> + '_ {
-        let events = self.buffer.iter().take(self.count);
-        events.map(|event| Ready {
-            token: event.data(),
-        })
+    /// The tokens of the descriptors that something happened to.
+    pub fn tokens(&self) -> impl Iterator<Item = u64> + '_ {
+        self.buffer.iter().take(self.count).map(EpollEvent::data)
     }
 }
 
@@ -62,14 +37,17 @@ impl Poller {
         Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
-    /// Watches `fd`. It has to be removed before its last duplicate is
+    /// Watches `fd`, which is reported for as long as there is something to
+    /// read, or its other end is gone. It has to be removed before its last duplicate is
     /// closed by someone else: the kernel's entry outlives ours.
     ///
     /// # Errors
     ///
     /// Those of `epoll_ctl(2)`; `EPERM` for a regular file.
-    pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(self.0.add(fd, EpollEvent::new(interest.flags(), token))?)
+    pub fn add(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        Ok(self
+            .0
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
     }
 
     /// Stops watching `fd`.
@@ -113,45 +91,43 @@ mod tests {
 
     use super::*;
 
-    fn watched(interest: Interest) -> (Poller, PipeReader, PipeWriter) {
+    fn watched() -> (Poller, PipeReader, PipeWriter) {
         let (reader, writer) = pipe().unwrap();
         let poller = Poller::new().unwrap();
-        poller.add(&reader, 7, interest).unwrap();
+        poller.add(&reader, 7).unwrap();
         (poller, reader, writer)
     }
 
-    fn now(poller: &Poller) -> Vec<Ready> {
-        poller.wait(Some(0)).unwrap().iter().collect()
+    fn now(poller: &Poller) -> Vec<u64> {
+        poller.wait(Some(0)).unwrap().tokens().collect()
     }
 
-    const READY: Ready = Ready { token: 7 };
-
     #[test]
-    fn level_reports_for_as_long_as_there_is_something() {
-        let (poller, _reader, mut writer) = watched(Interest::Level);
-        assert_eq!(now(&poller), []);
+    fn it_reports_for_as_long_as_there_is_something() {
+        let (poller, _reader, mut writer) = watched();
+        assert!(now(&poller).is_empty());
         writer.write_all(b"x").unwrap();
-        assert_eq!(now(&poller), [READY]);
-        assert_eq!(now(&poller), [READY]);
+        assert_eq!(now(&poller), [7]);
+        assert_eq!(now(&poller), [7]);
     }
 
     #[test]
     fn a_hang_up_is_told_and_a_removed_descriptor_is_silent() {
-        let (poller, reader, writer) = watched(Interest::Level);
+        let (poller, reader, writer) = watched();
         drop(writer);
         // Another test's child may hold the writer until it execs.
         let events = poller.wait(Some(10_000)).unwrap();
-        assert_eq!(events.iter().collect::<Vec<_>>(), [READY]);
+        assert_eq!(events.tokens().collect::<Vec<_>>(), [7]);
         poller.remove(&reader).unwrap();
-        assert_eq!(now(&poller), []);
+        assert!(now(&poller).is_empty());
     }
 
     #[test]
     fn no_timeout_is_too_long() {
-        let (poller, _reader, mut writer) = watched(Interest::Level);
+        let (poller, _reader, mut writer) = watched();
         writer.write_all(b"x").unwrap();
         for timeout in [None, Some(u64::MAX), Some(1 << 31)] {
-            assert_eq!(poller.wait(timeout).unwrap().iter().count(), 1);
+            assert_eq!(poller.wait(timeout).unwrap().tokens().count(), 1);
         }
     }
 }

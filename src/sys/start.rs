@@ -27,8 +27,9 @@ use super::signals::{ChildStatuses, SignalSet, set_child_statuses};
 pub struct Inherited {
     /// The signals that were blocked.
     pub blocked: SignalSet,
-    /// The signals that were ignored.
-    pub ignored: SignalSet,
+    /// Whether children's statuses were kept. No other disposition is ever
+    /// changed.
+    pub(super) child_statuses: ChildStatuses,
     /// Which of descriptors 0 to 2 were closed.
     pub closed: [bool; 3],
     /// The limit of open descriptors: soft, hard.
@@ -45,7 +46,7 @@ impl Inherited {
     pub fn record() -> Self {
         Self {
             blocked: SignalSet::blocked(),
-            ignored: SignalSet::ignored(),
+            child_statuses: ChildStatuses::now(),
             closed: [0, 1, 2].map(is_closed),
             nofile: getrlimit(Resource::RLIMIT_NOFILE).ok(),
             parent: getppid().as_raw(),
@@ -234,9 +235,8 @@ mod tests {
             let prepared = prepare(&inherited).is_ok();
             let after = Inherited::record();
             prepared
-                && inherited.ignored.contains(libc::SIGCHLD)
-                && !after.ignored.contains(libc::SIGCHLD)
-                && after.ignored.contains(libc::SIGPIPE)
+                && inherited.child_statuses == ChildStatuses::Lost
+                && after.child_statuses == ChildStatuses::Kept
                 && (1..=64)
                     .filter(|number| ![libc::SIGKILL, libc::SIGSTOP].contains(number))
                     .all(|number| after.blocked.contains(number))

@@ -117,7 +117,7 @@ impl<'a> Child<'a> {
                 return Err((Step::ParentGone, Errno::ESRCH));
             }
         }
-        if self.inherited.ignored.contains(libc::SIGCHLD) {
+        if self.inherited.child_statuses == ChildStatuses::Lost {
             set_child_statuses(ChildStatuses::Lost);
         }
         // Last: a signal may end the child from here on.

@@ -9,7 +9,7 @@ use std::process::Command;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::super::affinity::allowed_cpus;
-use super::super::signals::SignalSet;
+use super::super::signals::{ChildStatuses, SignalSet};
 use super::super::start::open_null;
 use super::*;
 
@@ -120,7 +120,7 @@ fn the_child_finds_its_pid_and_leads_a_group() {
 fn the_child_has_the_mask_and_dispositions_that_clinit_was_started_with() {
     let mut inherited = Inherited::record();
     inherited.blocked = SignalSet::for_test(&[2, 32, 33, 34, 64]);
-    inherited.ignored = SignalSet::for_test(&[libc::SIGCHLD]);
+    inherited.child_statuses = ChildStatuses::Lost;
     // Not by way of a shell, which sets some of its own.
     let argv = command(&["cp", "/proc/self/status", "/proc/self/fd/3"]);
     let env = path_only();
