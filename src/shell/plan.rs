@@ -15,7 +15,7 @@ use super::listeners::Listeners;
 
 /// What clinit says to each worker itself, so that what it inherited of it
 /// says nothing.
-const OWN_VARIABLES: [&str; 16] = [
+const OWN_VARIABLES: [&str; 17] = [
     "CLINIT_GENERATION",
     "CLINIT_SLOT",
     "CLINIT_SLOTS",
@@ -32,6 +32,7 @@ const OWN_VARIABLES: [&str; 16] = [
     "NOTIFY_SOCKET",
     "SERVER_STARTER_PORT",
     "WATCHDOG_PID",
+    "WATCHDOG_USEC",
 ];
 
 /// What is the same for all workers of an app.
@@ -99,7 +100,10 @@ impl Plan {
 
     /// What the kernel's word for an exec that failed leaves out.
     pub(super) fn hint(&self, failure: SpawnFailure) -> &'static str {
-        let path = Path::new(&self.program);
+        let path = match &self.chdir {
+            Some(chdir) => Path::new(OsStr::from_bytes(chdir.as_bytes())).join(&self.program),
+            None => Path::new(&self.program).to_owned(),
+        };
         let named = self.program.as_bytes().contains(&b'/');
         if failure.step != Step::Exec || !named {
             ""
