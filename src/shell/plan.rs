@@ -89,7 +89,9 @@ impl Plan {
             credentials,
             chdir: chdir.map(|path| c_string(path.into_os_string())),
             cpus,
-            null: open_null().ok(),
+            null: (policy.mode == Mode::Cluster)
+                .then(open_null)
+                .and_then(Result::ok),
         }
     }
 

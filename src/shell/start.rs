@@ -36,6 +36,9 @@ const CANNOT_START: u8 = 1;
 /// The first descriptor that a service manager passes on (`sd_listen_fds(3)`).
 const FIRST_PASSED: i32 = 3;
 
+/// More than any service manager passes on: each number is looked at.
+const MOST_PASSED: i32 = 4096;
+
 /// Why the loop cannot begin.
 enum StartError {
     Usage(UsageError),
@@ -242,7 +245,8 @@ fn name_of(descriptor: i32, names: &str) -> Option<String> {
 fn passed_descriptors(environment: &[(OsString, OsString)]) -> Range<i32> {
     let number = |name| variable(environment, name)?.parse::<i32>().ok();
     let own = i32::try_from(std::process::id()).ok();
-    let count = number("LISTEN_FDS").filter(|count| *count > 0 && number("LISTEN_PID") == own);
+    let count = number("LISTEN_FDS")
+        .filter(|count| (1..=MOST_PASSED).contains(count) && number("LISTEN_PID") == own);
     FIRST_PASSED..FIRST_PASSED.saturating_add(count.unwrap_or(0))
 }
 
@@ -273,6 +277,7 @@ mod tests {
             (own.as_str(), "2", 3..5),
             (&own, "0", 3..3),
             (&own, "-1", 3..3),
+            (&own, "2147483647", 3..3),
             (&own, "two", 3..3),
             ("1", "2", 3..3),
             ("", "2", 3..3),
