@@ -1,11 +1,18 @@
 //! Reaping: what became of children, of workers' groups and of the tree.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
 use crate::sys::process::{NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
 
 use super::seconds::Seconds;
 use super::workers::Presence;
 use super::{Shell, background, now, tree};
+
+/// How often to look for what a worker took, and how long to wait between.
+const LOOKS: u32 = 4;
+const SIGNAL_UNDER_WAY: Duration = Duration::from_micros(50);
 
 /// How many children are reaped before signals are read and deadlines met
 /// again: someone may fork faster than they can be reaped.
@@ -56,8 +63,25 @@ impl Shell {
         let id = worker.id;
         // Its last word on its exec may be unread.
         self.read_report(id);
-        self.credit_workers();
+        self.credit(id);
         self.main_reaped(id, exit);
+    }
+
+    /// Finds out whether a connection was taken while this worker ran. One
+    /// that has just joined a queue may not have been told of yet: its signal
+    /// is under way on another CPU, so a queue that proves nothing is looked
+    /// at again.
+    fn credit(&mut self, id: WorkerId) {
+        for look in 0..LOOKS {
+            if look > 0 {
+                thread::sleep(SIGNAL_UNDER_WAY);
+            }
+            self.credit_workers();
+            let served = self.workers.get(id).is_none_or(|worker| worker.served);
+            if served || self.listeners.waiting().iter().all(|&waiting| waiting == 0) {
+                return;
+            }
+        }
     }
 
     fn main_reaped(&mut self, id: WorkerId, exit: Exit) {

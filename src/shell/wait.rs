@@ -1,10 +1,13 @@
 //! From what the kernel reports to the core's events.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::supervisor::{Arrival, Event, Signal, Time, WorkerId};
 use crate::sys::notify::{self, Datagram};
+use crate::sys::proc;
 use crate::sys::process::{Report, read_report};
 use crate::sys::start::own_uid;
-use crate::sys::{clock, proc};
 
 use super::token::Token;
 use super::workers::Worker;
@@ -17,8 +20,8 @@ const MOST_READINGS: u32 = 8;
 /// many signals are taken in before children are reaped and deadlines met.
 const MOST_A_TURN: u32 = 64;
 
-/// How long to wait where waiting fails, in milliseconds.
-const PAUSE: u64 = 100;
+/// How long to wait where waiting fails.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Shell {
     /// Waits for the next thing to happen, or the next deadline.
@@ -35,7 +38,7 @@ impl Shell {
             // and process 1 must not spin on it.
             Err(error) => {
                 log::error!("cannot wait for events: {error}");
-                clock::pause(PAUSE);
+                thread::sleep(PAUSE);
                 return;
             }
         };

@@ -1,7 +1,5 @@
 //! The clocks (`clock_gettime(2)`, `nanosleep(2)`).
 
-use std::ptr;
-
 /// Milliseconds since an arbitrary start. Never goes back; stands still while
 /// the machine sleeps.
 #[must_use]
@@ -13,20 +11,6 @@ pub fn monotonic_ms() -> u64 {
 #[must_use]
 pub fn realtime_ms() -> u64 {
     milliseconds(read(libc::CLOCK_REALTIME))
-}
-
-/// Waits this long, or until a signal that is not blocked has a handler run.
-///
-/// For where epoll cannot be waited on; anywhere else it would keep process 1
-/// from its children.
-pub fn pause(ms: u64) {
-    let time = libc::timespec {
-        tv_sec: (ms / 1000).try_into().unwrap_or(i64::MAX),
-        tv_nsec: (ms % 1000 * 1_000_000).try_into().unwrap_or(0),
-    };
-    // SAFETY: `time` is a timespec that lives through the call; a null second
-    // argument asks for no remainder.
-    unsafe { libc::nanosleep(&raw const time, ptr::null_mut()) };
 }
 
 fn milliseconds(time: libc::timespec) -> u64 {
@@ -56,16 +40,6 @@ mod tests {
         let first = monotonic_ms();
         assert!(first > 0);
         assert!(monotonic_ms() >= first);
-    }
-
-    #[test]
-    fn a_pause_is_as_long_as_it_says() {
-        for ms in [0, 20] {
-            let before = monotonic_ms();
-            pause(ms);
-            // Either reading is rounded down.
-            assert!(monotonic_ms() - before >= ms);
-        }
     }
 
     #[test]
