@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::config::{Bound, Dialects, ListenAddress, ListenerSpec};
+use crate::sys::errno::describe;
 use crate::sys::listener::{self, Address, BindError, Listener};
 
 /// The number that a worker finds its first listener under.
@@ -23,6 +24,10 @@ struct Held {
 pub(super) struct Listeners {
     held: Vec<Held>,
     watched: bool,
+    /// Whether arrivals may be told of. They are sent in clinit's name, and a
+    /// worker that shares the listener can have SIGKILL sent in their place:
+    /// so not where it could not send that itself.
+    may_announce: bool,
 }
 
 /// The state of all queues when a worker started.
@@ -41,6 +46,7 @@ impl Listeners {
     pub(super) fn open(
         adopted: Vec<(Option<String>, Listener)>,
         specs: &[ListenerSpec],
+        may_announce: bool,
     ) -> Result<Self, BindError> {
         let mut held: Vec<Held> = adopted
             .into_iter()
@@ -61,6 +67,7 @@ impl Listeners {
         Ok(Self {
             held,
             watched: false,
+            may_announce,
         })
     }
 
@@ -168,11 +175,31 @@ impl Listeners {
     }
 
     /// Has arrivals told, from the start of a worker until it has proved
-    /// itself; never for good, since each costs a wake-up.
+    /// itself; never for good, since each costs a wake-up. Asked for at every
+    /// start, for a worker may have turned it off.
     pub(super) fn watch(&mut self) {
-        if !std::mem::replace(&mut self.watched, true) {
+        if self.may_announce {
+            self.watched = true;
             self.announce(true);
         }
+    }
+
+    /// Makes each listen again that a worker has shut down (invariant 7).
+    pub(super) fn revive(&self) {
+        for held in &self.held {
+            if let Err(error) = held.socket.revive() {
+                log::warn!(
+                    "cannot listen on {} again: {}",
+                    held.socket.local(),
+                    describe(&error)
+                );
+            }
+        }
+    }
+
+    /// Whether nothing waits in any queue.
+    pub(super) fn are_idle(&self) -> bool {
+        self.held.iter().all(|held| held.socket.queued() == 0)
     }
 
     pub(super) fn unwatch(&mut self) {

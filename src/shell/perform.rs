@@ -51,6 +51,7 @@ impl Shell {
 
     fn spawn(&mut self, id: WorkerId, slot: u32, generation: u32) -> io::Result<()> {
         let notify = self.open_notify(id, slot)?;
+        self.listeners.revive();
         self.listeners.watch();
         let waiting = self.settle_queues().unwrap_or_default();
         let baseline = self.listeners.baseline(&waiting);

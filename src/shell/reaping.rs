@@ -10,9 +10,14 @@ use super::seconds::Seconds;
 use super::workers::Presence;
 use super::{Shell, background, now, tree};
 
-/// How often to look for what a worker took, and how long to wait between.
-const LOOKS: u32 = 4;
-const SIGNAL_UNDER_WAY: Duration = Duration::from_micros(50);
+/// How long a signal may be under way, and how often it is waited for before
+/// others' events are looked at.
+const SIGNAL_UNDER_WAY: [Duration; 3] = [
+    Duration::from_micros(50),
+    Duration::from_micros(200),
+    Duration::from_millis(1),
+];
+const LOOKS_A_TURN: u32 = 12;
 
 /// How many children are reaped before signals are read and deadlines met
 /// again: someone may fork faster than they can be reaped.
@@ -24,9 +29,10 @@ impl Shell {
     pub(super) fn reap(&mut self) {
         let mut anyone = true;
         self.unreaped = true;
+        let mut looks = LOOKS_A_TURN;
         for _ in 0..MOST_A_TURN {
             match reap() {
-                Ok(Some(reaped)) => self.reaped(reaped),
+                Ok(Some(reaped)) => self.reaped(reaped, &mut looks),
                 Ok(None) => {
                     self.unreaped = false;
                     break;
@@ -54,7 +60,7 @@ impl Shell {
         }
     }
 
-    fn reaped(&mut self, Reaped { pid, exit }: Reaped) {
+    fn reaped(&mut self, Reaped { pid, exit }: Reaped, looks: &mut u32) {
         let exit = exit_of(exit);
         let Some(worker) = self.workers.reaped(pid) else {
             log::trace!(pid; "reaped an orphan that {exit}");
@@ -63,7 +69,7 @@ impl Shell {
         let id = worker.id;
         // Its last word on its exec may be unread.
         self.read_report(id);
-        self.credit(id);
+        self.credit(id, looks);
         self.main_reaped(id, exit);
     }
 
@@ -71,16 +77,16 @@ impl Shell {
     /// that has just joined a queue may not have been told of yet: its signal
     /// is under way on another CPU, so a queue that proves nothing is looked
     /// at again.
-    fn credit(&mut self, id: WorkerId) {
-        for look in 0..LOOKS {
-            if look > 0 {
-                thread::sleep(SIGNAL_UNDER_WAY);
-            }
-            self.credit_workers();
+    fn credit(&mut self, id: WorkerId, looks: &mut u32) {
+        self.credit_workers();
+        for pause in SIGNAL_UNDER_WAY {
             let served = self.workers.get(id).is_none_or(|worker| worker.served);
-            if served || self.listeners.waiting().iter().all(|&waiting| waiting == 0) {
+            if served || *looks == 0 || self.listeners.are_idle() {
                 return;
             }
+            *looks -= 1;
+            thread::sleep(pause);
+            self.credit_workers();
         }
     }
 
@@ -143,11 +149,12 @@ fn exit_of(exit: RawExit) -> Exit {
 /// What a child's failure before its command amounts to.
 fn spawn_error(failure: SpawnFailure) -> SpawnError {
     match failure.step {
+        // Its own limit of descriptors does not grow.
+        Step::Descriptors => SpawnError::Setup,
         _ if failure.passes() => SpawnError::Exhausted,
         Step::Exec if failure.is_not_found() => SpawnError::NotFound,
         Step::Exec => SpawnError::NotExecutable,
-        Step::Descriptors
-        | Step::Setgroups
+        Step::Setgroups
         | Step::Setgid
         | Step::Setuid
         | Step::Chdir

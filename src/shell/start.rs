@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::config::{self, Config, Instances, Invocation, UsageError};
+use crate::config::{self, Config, Credentials, Instances, Invocation, UsageError};
 use crate::supervisor::Supervisor;
 use crate::supervisor::policy::Mode;
 use crate::sys::affinity::allowed_cpus;
@@ -16,7 +16,7 @@ use crate::sys::errno::describe;
 use crate::sys::listener::{self, BindError, Listener};
 use crate::sys::poll::Poller;
 use crate::sys::signals::SignalQueue;
-use crate::sys::start::{Inherited, close_inherited, prepare, take_descriptors};
+use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descriptors};
 
 use super::Shell;
 use super::closing::Closing;
@@ -148,7 +148,11 @@ fn shell(
     } else {
         Vec::new()
     };
-    let listeners = Listeners::open(adopted, &config.listeners).map_err(StartError::Bind)?;
+    // As process 1 it is safe from what it does not expect.
+    let other_user = |credentials: &Credentials| credentials.uid != own_uid();
+    let may_announce = inherited.is_pid1 || !config.credentials.as_ref().is_some_and(other_user);
+    let listeners =
+        Listeners::open(adopted, &config.listeners, may_announce).map_err(StartError::Bind)?;
     let pinned = if cluster {
         size(&mut config)
     } else {

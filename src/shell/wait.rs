@@ -76,6 +76,9 @@ impl Shell {
                 read = Read::Arrivals;
                 continue;
             }
+            if received.is_forged() {
+                continue;
+            }
             let Some(signal) = Signal::from_number(received.number) else {
                 continue;
             };
@@ -132,6 +135,9 @@ impl Shell {
     /// arrival has been counted: what waits and what came belong together.
     /// None where no such moment comes.
     pub(super) fn settle_queues(&mut self) -> Option<Vec<u32>> {
+        if self.listeners.is_empty() {
+            return None;
+        }
         for _ in 0..MOST_READINGS {
             let waiting = self.listeners.waiting();
             if self.read_signals() == Read::Nothing {
@@ -144,6 +150,9 @@ impl Shell {
     /// Notes which workers run, or were reaped just now, that a connection
     /// has been taken beside.
     pub(super) fn credit_workers(&mut self) {
+        if self.workers.iter_mut().all(|worker| worker.served) {
+            return;
+        }
         let Some(waiting) = self.settle_queues() else {
             return;
         };

@@ -195,6 +195,20 @@ impl Listener {
         Ok(())
     }
 
+    /// Listens again where a worker has shut the socket down for all
+    /// (`shutdown(2)`), which grpcio does when it stops. A Unix socket that
+    /// was shut down stays so.
+    ///
+    /// # Errors
+    ///
+    /// Those of `listen(2)`.
+    pub fn revive(&self) -> io::Result<()> {
+        if self.transport == Transport::Tcp && !self.socket.is_listener()? {
+            self.socket.listen(BACKLOG)?;
+        }
+        Ok(())
+    }
+
     /// The number of clinit's own descriptor.
     #[must_use]
     pub fn descriptor(&self) -> i32 {

@@ -159,6 +159,11 @@ pub struct Received {
 /// sent has another `si_code`.
 pub(super) const ARRIVAL: i32 = 64;
 
+/// The first and the last `si_code` of a signal that a descriptor raised
+/// (`sigaction(2)`).
+const POLL_IN: i32 = 1;
+const POLL_HUP: i32 = 6;
+
 impl Received {
     /// Whether the kernel raised it (a terminal, a fault, a child's exit)
     /// rather than a process that sent it.
@@ -170,7 +175,17 @@ impl Received {
     /// The listener's descriptor, where this tells of an arrival.
     #[must_use]
     pub fn arrival(&self) -> Option<i32> {
-        (self.number == ARRIVAL && self.from_kernel()).then_some(self.descriptor)
+        (self.number == ARRIVAL && self.code == POLL_IN).then_some(self.descriptor)
+    }
+
+    /// Whether a descriptor raised it and not an arrival. Nobody but a worker
+    /// asks for that: a listener that is announced to clinit is shared, and
+    /// `F_SETSIG` makes it send what the worker itself might not.
+    #[must_use]
+    pub fn is_forged(&self) -> bool {
+        self.number != libc::SIGCHLD
+            && (POLL_IN..=POLL_HUP).contains(&self.code)
+            && self.arrival().is_none()
     }
 }
 
@@ -301,6 +316,36 @@ mod tests {
             });
             sent && as_expected && matches!(queue.next(), Ok(None))
         }));
+    }
+
+    #[test]
+    fn a_descriptor_tells_of_arrivals_alone() {
+        let with = |number, code| Received {
+            number,
+            code,
+            pid: 0,
+            value: None,
+            descriptor: 5,
+        };
+        assert_eq!(with(ARRIVAL, POLL_IN).arrival(), Some(5));
+        assert!(!with(ARRIVAL, POLL_IN).is_forged());
+        for (number, code) in [
+            (ARRIVAL, 2),
+            (libc::SIGTERM, POLL_IN),
+            (libc::SIGHUP, POLL_HUP),
+        ] {
+            assert_eq!(with(number, code).arrival(), None);
+            assert!(with(number, code).is_forged());
+        }
+        for (number, code) in [
+            (ARRIVAL, libc::SI_QUEUE),
+            (libc::SIGCHLD, libc::CLD_EXITED),
+            (libc::SIGTERM, libc::SI_USER),
+            (libc::SIGHUP, libc::SI_KERNEL),
+        ] {
+            assert_eq!(with(number, code).arrival(), None);
+            assert!(!with(number, code).is_forged());
+        }
     }
 
     #[test]
