@@ -197,7 +197,8 @@ impl Listener {
 
     /// Listens again where a worker has shut the socket down for all
     /// (`shutdown(2)`), which grpcio does when it stops. A Unix socket that
-    /// was shut down stays so.
+    /// was shut down stays so, and a port that the kernel chose is another one
+    /// then.
     ///
     /// # Errors
     ///

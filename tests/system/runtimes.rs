@@ -1,7 +1,7 @@
 //! Ring 4 without containers: real runtimes as workers, four on one port.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -190,6 +190,42 @@ fn python_serves_from_descriptor_3() {
     serves_and_heals(
         Setup::new("-i 4 -l 127.0.0.1:0").command(&[python.to_str().unwrap(), &server]),
     );
+}
+
+/// What grpcio does when it stops.
+const PYTHON_THAT_SHUTS_DOWN: &str = r#"
+import os, socket
+listener = socket.socket(fileno=3)
+with open(os.environ["REPORT"], "w") as report:
+    report.write(f"{os.getpid()}\t-\tup\t\n")
+client, _ = listener.accept()
+client.recv(4096)
+client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+client.close()
+listener.shutdown(socket.SHUT_RDWR)
+os._exit(1)
+"#;
+
+#[test]
+fn a_listener_that_a_worker_shut_down_listens_again() {
+    let (Some(python), dir) = (runtime("python3"), Dir::new()) else {
+        return;
+    };
+    let server = dir.write("server.py", PYTHON_THAT_SHUTS_DOWN, 0o644);
+    // A port that the kernel chose is lost with the shutdown, so one has to be
+    // found for it.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let options = format!("-i 1 -l {address} --backoff 1ms..1ms --max-restarts 100");
+    let mut clinit = Setup::new(&options)
+        .command(&[python.to_str().unwrap(), &server])
+        .start();
+    for round in 0..3 {
+        let _ = clinit.reports("up", 1);
+        get(address).unwrap_or_else(|error| clinit.fail(&format!("round {round}: {error}")));
+    }
+    clinit.end_by(libc::SIGTERM).expect(0);
 }
 
 #[test]
