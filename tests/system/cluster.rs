@@ -342,6 +342,23 @@ fn a_worker_that_says_ready_is_ready() {
 }
 
 #[test]
+fn a_worker_that_is_a_master_itself_is_multiplied_out_once() {
+    let master = "child [ report up wait ] child [ report up wait ] await";
+    let gate = crate::harness::Dir::new();
+    let fifo = gate.fifo("gate");
+    let mut clinit = Setup::new("-i 2 --ready notify")
+        .worker(&format!("if-slot 0 [ {master} {fifo} ready ] wait"))
+        .start();
+    // Both children have to be there before the one worker says ready.
+    let _ = clinit.reports("report", 2);
+    drop(File::options().write(true).open(fifo).unwrap());
+    clinit.wait_for_log("each worker runs 2 workers of its own: 2 x 2 = 4 in all");
+    let ended = clinit.end_by(libc::SIGTERM);
+    ended.expect(0);
+    assert_eq!(ended.log.matches("of its own").count(), 1, "{}", ended.log);
+}
+
+#[test]
 fn a_helper_of_the_worker_may_say_ready_and_be_gone() {
     let mut clinit = Setup::new("-i 1 --ready notify")
         .worker("child [ ready ] reap wait")
