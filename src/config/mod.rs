@@ -17,6 +17,7 @@ mod policy;
 #[cfg(test)]
 mod scratch;
 mod settings;
+mod share;
 mod sizing;
 mod suggest;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use help::{help, readme_table};
 pub use listen::{ListenAddress, ListenerSpec};
 pub use options::{OPTIONS, OptionSpec};
 pub use placeholders::{Bound, Template};
+pub use share::{Capture, Share};
 pub use sizing::{Instances, MOST_INSTANCES, Sizing};
 pub use user::Credentials;
 
@@ -114,6 +116,10 @@ pub struct Config {
     pub sizing: Sizing,
     /// The listeners to make, in the order of their descriptors.
     pub listeners: Vec<ListenerSpec>,
+    /// How workers share a port.
+    pub share: Share,
+    /// Which of the ports that workers bind themselves are shared.
+    pub capture: Capture,
     /// In which further ways workers are told of the listeners.
     pub dialects: Dialects,
     /// Who workers run as; none: as clinit does.
@@ -192,7 +198,7 @@ fn cpus(
     env: &[(OsString, OsString)],
 ) -> Result<Parsed, UsageError> {
     add_variables(&mut given, env, OptionSpec::is_of_cpus)?;
-    let settings = Settings::read(given, place)?;
+    let settings = Settings::read(&given, place)?;
     let mut notes = Vec::new();
     let sizing = sizing(&settings, Instances::Max, env, &mut notes);
     Ok(Parsed {
@@ -211,7 +217,7 @@ fn run(
 ) -> Result<Parsed, UsageError> {
     add_variables(&mut given, env, |_| true)?;
     let mode = mode(&given)?;
-    let settings = Settings::read(given, place)?;
+    let settings = Settings::read(&given, place)?;
     let program = command.first().ok_or(UsageError::NoCommand)?;
     if program.is_empty() {
         return Err(UsageError::EmptyCommand);
@@ -243,6 +249,8 @@ fn run(
         policy,
         sizing,
         listeners: settings.listeners,
+        share: settings.share,
+        capture: settings.capture,
         dialects: settings.dialects,
         credentials: settings.user,
         chdir: settings.chdir,

@@ -11,6 +11,7 @@ use super::error::UsageError;
 use super::given::Given;
 use super::listen::ListenerSpec;
 use super::options::Opt;
+use super::share::{Capture, Share};
 use super::sizing::{Instances, MOST_INSTANCES};
 use super::units::{backoff, duration, size, whole};
 use super::user::Credentials;
@@ -27,13 +28,15 @@ pub(super) struct Place<'a> {
 }
 
 /// Every option's value, where it has one; of those that accept `auto`, it
-/// stands for none.
+/// stands for none, or for what holds where none is given.
 #[derive(Default)]
 pub(super) struct Settings {
     pub(super) instances: Option<Instances>,
     pub(super) max_instances: Option<u32>,
     pub(super) worker_memory: Option<u64>,
     pub(super) listeners: Vec<ListenerSpec>,
+    pub(super) share: Share,
+    pub(super) capture: Capture,
     pub(super) dialects: Dialects,
     pub(super) ready: Option<Ready>,
     pub(super) drain_delay: Option<Duration>,
@@ -57,24 +60,43 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Reads every value.
-    pub(super) fn read(given: Vec<Given>, place: Place<'_>) -> Result<Self, UsageError> {
+    pub(super) fn read(given: &[Given], place: Place<'_>) -> Result<Self, UsageError> {
         let mut settings = Self::default();
-        let bound = given
-            .iter()
-            .find(|given| given.origin.spec.id == Opt::MaxInstances);
-        let bound = bound.cloned();
         for given in given {
             settings.set(given, place)?;
         }
-        match (settings.instances, settings.max_instances, bound) {
-            (Some(Instances::Exactly(asked)), Some(most), Some(bound)) if asked > most => {
-                Err(bound.refused(format!("that is less than the {asked} that -i asks for")))
-            }
-            _ => Ok(settings),
-        }
+        settings.check(given)?;
+        Ok(settings)
     }
 
-    fn set(&mut self, given: Given, place: Place<'_>) -> Result<(), UsageError> {
+    /// Refuses a value that contradicts another.
+    fn check(&self, given: &[Given]) -> Result<(), UsageError> {
+        let of = |id| given.iter().find(|given| given.origin.spec.id == id);
+        if let Some(Instances::Exactly(asked)) = self.instances
+            && let Some(bound) = of(Opt::MaxInstances)
+            && self.max_instances.is_some_and(|most| asked > most)
+        {
+            let reason = format!("that is less than the {asked} that -i asks for");
+            return Err(bound.refused(reason));
+        }
+        let no_share = of(Opt::Share).filter(|_| self.share == Share::Off);
+        let no_capture = of(Opt::Capture).filter(|_| self.capture == Capture::Off);
+        if let Capture::Ports(_) = self.capture
+            && let (Some(ports), Some(off)) = (of(Opt::Capture), no_share)
+        {
+            let reason = "shares no port; accepted are auto and off";
+            return Err(ports.refused(format!("{} off {reason}", off.origin)));
+        }
+        if self.ready == Some(Ready::Listen)
+            && let (Some(ready), Some(off)) = (of(Opt::Ready), no_share.or(no_capture))
+        {
+            let reason = "clinit sees none; accepted are auto, notify and after:DUR";
+            return Err(ready.refused(format!("with {} off {reason}", off.origin)));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, given: &Given, place: Place<'_>) -> Result<(), UsageError> {
         match given.origin.spec.id {
             Opt::Instances => self.instances = Some(given.read(Instances::parse)?),
             Opt::MaxInstances => self.max_instances = Some(given.read(max_instances)?),
@@ -83,7 +105,8 @@ impl Settings {
                 let listener = given.read(|text| self.listener(text, place.cwd))?;
                 self.listeners.push(listener);
             }
-            Opt::Share => given.read(share)?,
+            Opt::Share => self.share = given.read(Share::parse)?,
+            Opt::Capture => self.capture = given.read(Capture::parse)?,
             Opt::SocketsAs => self.dialects = given.read(dialects)?,
             Opt::Ready => self.ready = Some(given.read(ready)?),
             Opt::DrainDelay => self.drain_delay = given.read(or_auto)?,
@@ -95,10 +118,10 @@ impl Settings {
             Opt::MinUptime => self.min_uptime = Some(given.read(|t| duration(t, ""))?),
             Opt::MaxRestarts => self.max_restarts = Some(given.read(max_restarts)?),
             Opt::User => self.user = Some(given.read(|t| Credentials::parse(t, place.root))?),
-            Opt::Chdir => self.chdir = Some(path(&given, place)?),
-            Opt::Env => self.env.push(given),
-            Opt::EnvFile => self.env_files.push(given),
-            Opt::EnvStep => self.env_steps.push(given),
+            Opt::Chdir => self.chdir = Some(path(given, place)?),
+            Opt::Env => self.env.push(given.clone()),
+            Opt::EnvFile => self.env_files.push(given.clone()),
+            Opt::EnvStep => self.env_steps.push(given.clone()),
             Opt::Pin => self.pin = true,
             Opt::LogFormat => self.log_format = given.read(log_format)?,
             Opt::LogLevel => self.log_level = Some(given.read(log_level)?),
@@ -202,13 +225,6 @@ fn max_restarts(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("accepted is a whole number from 1 to {}", u32::MAX))
 }
 
-fn share(text: &str) -> Result<(), String> {
-    match text {
-        "queue" => Ok(()),
-        _ => Err("accepted is queue".into()),
-    }
-}
-
 fn dialects(text: &str) -> Result<Dialects, String> {
     let mut dialects = Dialects::default();
     for dialect in text.split(',') {
@@ -224,9 +240,10 @@ fn dialects(text: &str) -> Result<Dialects, String> {
 fn ready(text: &str) -> Result<Ready, String> {
     match (text, text.strip_prefix("after:")) {
         ("auto", _) => Ok(Ready::Auto),
+        ("listen", _) => Ok(Ready::Listen),
         ("notify", _) => Ok(Ready::Notify),
         (_, Some(text)) => duration(text, "").map(Ready::After),
-        _ => Err("accepted are auto, notify and after:DUR, as in after:5s".into()),
+        _ => Err("accepted are auto, listen, notify and after:DUR, as in after:5s".into()),
     }
 }
 

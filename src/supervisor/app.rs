@@ -83,7 +83,7 @@ impl App {
             Ready::Auto if self.policy.mode == Mode::Init => None,
             Ready::Auto => Some(now + self.policy.presumed_ready_after),
             Ready::After(delay) => Some(now + delay),
-            Ready::Notify => None,
+            Ready::Listen | Ready::Notify => None,
         };
         let aged_at = now + self.policy.min_uptime;
         for slot in &mut self.slots {

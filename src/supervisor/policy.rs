@@ -18,9 +18,11 @@ pub enum Restart {
 /// What shows that a worker is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ready {
-    /// `READY=1` on its notify socket, or [`Policy::presumed_ready_after`]
-    /// alive, whichever comes first.
+    /// `READY=1` on its notify socket, a `listen` that clinit sees, or
+    /// [`Policy::presumed_ready_after`] alive, whichever comes first.
     Auto,
+    /// A listen(2) seen by clinit, and nothing else.
+    Listen,
     /// `READY=1` on its notify socket, and nothing else.
     Notify,
     /// Having been alive for this long.

@@ -438,3 +438,28 @@ fn a_request_with_nothing_running_takes_no_longer_than_the_grace() {
     assert!(story.wait(STEP).contains(&Action::KillTree));
     assert_eq!(exit_code(&story.wait(STEP)), Some(0));
 }
+
+#[test]
+fn without_a_word_only_time_can_make_a_worker_ready() {
+    for (ready, in_time) in [
+        (Ready::Auto, true),
+        (Ready::After(STEP), true),
+        (Ready::Listen, false),
+        (Ready::Notify, false),
+    ] {
+        let says_so = |actions: &[Action]| {
+            let is_ready = |action: &Action| matches!(action, Action::Note(Note::Ready { .. }));
+            actions.iter().any(is_ready)
+        };
+        let mut story = Story::new(Policy {
+            instances: 1,
+            ready,
+            ..policy()
+        });
+        let worker = WorkerId(0);
+        let _ = story.tell(Event::Executed(worker));
+        assert_eq!(says_so(&story.wait(1000 * STEP)), in_time, "{ready:?}");
+        let told = story.tell(Event::Ready(worker));
+        assert_eq!(says_so(&told), !in_time, "{ready:?}");
+    }
+}

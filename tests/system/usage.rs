@@ -70,7 +70,6 @@ fn a_wrong_value_of_each_option() {
         ("-l", "99999", &["-l", "99999", "65535"]),
         ("-l", "/run/a.sock", &["-l", "/run/a.sock", "unix:"]),
         ("-l", "1:2:3:4:5:6:7:8:80", &["-l", "brackets"]),
-        ("--share", "slots", &["--share", "slots", "queue"]),
         (
             "--sockets-as",
             "upstart",
@@ -79,7 +78,7 @@ fn a_wrong_value_of_each_option() {
         (
             "--ready",
             "soon",
-            &["--ready", "soon", "auto", "notify", "after:"],
+            &["--ready", "soon", "auto", "listen", "notify", "after:"],
         ),
         ("--ready", "http:/readyz", &["--ready"]),
         ("--ready", "after:later", &["--ready", "later"]),
@@ -146,6 +145,24 @@ fn a_wrong_value_of_each_option() {
 }
 
 #[test]
+fn a_wrong_value_of_what_is_shared() {
+    for (option, value, words) in [
+        (
+            "--share",
+            "lanes",
+            &["--share", "lanes", "auto", "slots", "queue", "off"][..],
+        ),
+        ("--capture", "http", &["--capture", "http", "auto", "off"]),
+        ("--capture", "65536", &["--capture", "65536", "65535"]),
+        ("--capture", "80,0", &["--capture", "80,0"]),
+        ("--capture", "80,80", &["--capture", "80,80", "twice"]),
+    ] {
+        let arguments = ["-i", "1", option, value, "--", "COMMAND"];
+        refused(&arguments, &[], 2, words);
+    }
+}
+
+#[test]
 fn a_wrong_value_of_a_variable() {
     refused(
         &["COMMAND"],
@@ -171,6 +188,27 @@ fn a_wrong_value_of_a_variable() {
         2,
         &["CLINIT_PIN"],
     );
+}
+
+#[test]
+fn values_that_contradict_each_other() {
+    for (options, words) in [
+        (
+            ["--share=off", "--capture=8080"],
+            ["--share off", "--capture", "8080"],
+        ),
+        (
+            ["--share=off", "--ready=listen"],
+            ["--share off", "--ready", "listen"],
+        ),
+        (
+            ["--capture=off", "--ready=listen"],
+            ["--capture off", "--ready", "listen"],
+        ),
+    ] {
+        let [one, other] = options;
+        refused(&["-i", "1", one, other, "COMMAND"], &[], 2, &words);
+    }
 }
 
 #[test]
@@ -244,7 +282,9 @@ fn what_needs_cluster_mode_says_so() {
         "--min-uptime=1s",
         "--max-restarts=3",
         "--ready=notify",
+        "--ready=listen",
         "--share=queue",
+        "--capture=off",
         "--sockets-as=nginx",
         "--max-instances=3",
         "--worker-memory=1G",

@@ -92,6 +92,7 @@ fn a_bare_command_is_run_in_init_mode_with_the_defaults() {
     assert_eq!(config.policy, policy);
     assert_eq!(config.sizing.instances, Instances::Exactly(1));
     assert!(config.listeners.is_empty() && config.environment.is_empty());
+    assert_eq!((config.share, config.capture), (Share::Auto, Capture::Auto));
     assert_eq!((config.credentials, config.chdir), (None, None));
 }
 
@@ -154,7 +155,7 @@ fn every_option_is_understood() {
     image.write("etc/passwd", b"app:x:1000:1000::/:\n");
     image.write("app.env", b"FROM_FILE=1\n");
     let argv = "-i 50% --max-instances 8 --worker-memory 300M -l web=8080 -l unix:a.sock \
-        --share queue --sockets-as server-starter,nginx --ready after:5s --drain-delay 3s \
+        --share queue --capture 8080,9090 --sockets-as server-starter,nginx --ready after:5s --drain-delay 3s \
         --grace 1m --orphan-grace 2s --stop-signal SIGINT --restart on-failure \
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
@@ -206,6 +207,8 @@ fn every_option_is_understood() {
                 address: ListenAddress::Unix(image.path().join("a.sock")),
             },
         ],
+        share: Share::Queue,
+        capture: Capture::Ports(vec![8080, 9090]),
         dialects: Dialects {
             server_starter: yes,
             nginx: yes,
@@ -237,6 +240,41 @@ fn a_listener_alone_makes_a_cluster_of_one() {
     assert_eq!(config.policy.mode, Mode::Cluster);
     assert_eq!(config.sizing.instances, Instances::Exactly(1));
     assert!(notes_in(&["-l", "80", "-i", "1", "server"], &[]).is_empty());
+}
+
+#[test]
+fn ways_to_share_a_port_and_to_be_ready() {
+    for (argv, share, capture, ready) in [
+        (&[][..], Share::Auto, Capture::Auto, Ready::Auto),
+        (
+            &["--share=slots", "--ready=listen"],
+            Share::Slots,
+            Capture::Auto,
+            Ready::Listen,
+        ),
+        (
+            &["--ready=listen", "--capture=80"],
+            Share::Auto,
+            Capture::Ports(vec![80]),
+            Ready::Listen,
+        ),
+        (
+            &["--share=off", "--capture=off", "--ready=notify"],
+            Share::Off,
+            Capture::Off,
+            Ready::Notify,
+        ),
+        (
+            &["--share=off", "--capture=auto", "--ready=auto"],
+            Share::Off,
+            Capture::Auto,
+            Ready::Auto,
+        ),
+    ] {
+        let config = config(&[&["-i2"], argv, &["server"]].concat());
+        let found = (config.share, config.capture, config.policy.ready);
+        assert_eq!(found, (share, capture, ready), "{argv:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A value that each option that takes one refuses.
-const REFUSED: [(&str, &str, &str); 23] = [
+const REFUSED: [(&str, &str, &str); 25] = [
     (
         "instances",
         "many",
@@ -24,7 +24,17 @@ const REFUSED: [(&str, &str, &str); 23] = [
         "localhost:8080",
         "host names are not looked up; write 127.0.0.1:8080 or [::1]:8080",
     ),
-    ("share", "slots", "accepted is queue"),
+    ("share", "lanes", "accepted are auto, slots, queue and off"),
+    (
+        "capture",
+        "0",
+        "accepted are auto, off, and ports from 1 to 65535, as in 8080,8443",
+    ),
+    (
+        "capture",
+        "80,443,80",
+        "port 80 is given twice: once is accepted",
+    ),
     (
         "sockets-as",
         "nginx,",
@@ -33,7 +43,7 @@ const REFUSED: [(&str, &str, &str); 23] = [
     (
         "ready",
         "ipc",
-        "accepted are auto, notify and after:DUR, as in after:5s",
+        "accepted are auto, listen, notify and after:DUR, as in after:5s",
     ),
     (
         "drain-delay",
@@ -166,6 +176,20 @@ fn contradictions() {
             "--env-step \"P\": that variable is stepped twice",
         ),
         (
+            &["-i2", "--share", "off", "--capture", "80,443"],
+            "--capture \"80,443\": --share off shares no port; accepted are auto and off",
+        ),
+        (
+            &["-i2", "--ready", "listen", "--share", "off"],
+            "--ready \"listen\": with --share off clinit sees none; \
+             accepted are auto, notify and after:DUR",
+        ),
+        (
+            &["-i2", "--capture", "off", "--ready", "listen"],
+            "--ready \"listen\": with --capture off clinit sees none; \
+             accepted are auto, notify and after:DUR",
+        ),
+        (
             &["-i", "2", "--grace", "1s", "-i2"],
             "-i is given twice: once is accepted",
         ),
@@ -179,6 +203,30 @@ fn contradictions() {
     config(&[
         "-l", "a=:0", "-l", "b=:0", "-l", "80", "-l", "udp:80", "server",
     ]);
+}
+
+#[test]
+fn what_contradicts_a_variable_names_it() {
+    for (argv, env, message) in [
+        (
+            ["-i2", "--capture", "80", "server"],
+            [("CLINIT_SHARE", "off")],
+            "--capture \"80\": CLINIT_SHARE off shares no port; accepted are auto and off",
+        ),
+        (
+            ["-i2", "--share", "off", "server"],
+            [("CLINIT_CAPTURE", "80")],
+            "CLINIT_CAPTURE \"80\": --share off shares no port; accepted are auto and off",
+        ),
+        (
+            ["-i2", "--ready", "listen", "server"],
+            [("CLINIT_CAPTURE", "off")],
+            "--ready \"listen\": with CLINIT_CAPTURE off clinit sees none; \
+             accepted are auto, notify and after:DUR",
+        ),
+    ] {
+        assert_eq!(error_in(&argv, &env), message);
+    }
 }
 
 #[test]

@@ -11,6 +11,9 @@ fn the_line_beats_the_environment() {
         ("CLINIT_ENV", "A=1, 2\nB=b\n\n"),
         ("CLINIT_PIN", "yes"),
         ("CLINIT_VERBOSE", "true"),
+        ("CLINIT_SHARE", "slots"),
+        ("CLINIT_CAPTURE", "80,443"),
+        ("CLINIT_READY", "listen"),
     ];
     let from_env = config_in(&["server"], &env);
     assert_eq!(from_env.sizing.instances, Instances::Exactly(2));
@@ -20,16 +23,23 @@ fn the_line_beats_the_environment() {
     let pairs = [("A", "1, 2"), ("B", "b")].map(|(k, v)| (k.into(), v.into()));
     assert_eq!(from_env.environment, pairs);
     assert!(from_env.pin);
+    assert_eq!(from_env.share, Share::Slots);
+    assert_eq!(from_env.capture, Capture::Ports(vec![80, 443]));
+    assert_eq!(from_env.policy.ready, Ready::Listen);
     assert_eq!(
         parse_in(&["a"], &env).unwrap().log.level,
         LevelFilter::Debug
     );
 
-    let argv = ["-i3", "--grace", "2s", "-l9", "--env", "C=c", "server"];
+    let argv = "-i3 --grace 2s -l9 --env C=c --share off --capture auto --ready auto server";
+    let argv: Vec<&str> = argv.split_ascii_whitespace().collect();
     let from_line = config_in(&argv, &env);
     assert_eq!(from_line.sizing.instances, Instances::Exactly(3));
     assert_eq!(from_line.policy.grace, Duration::from_secs(2));
     assert_eq!(from_line.listeners.len(), 1);
+    let shared = (from_line.share, from_line.capture);
+    assert_eq!(shared, (Share::Off, Capture::Auto));
+    assert_eq!(from_line.policy.ready, Ready::Auto);
     assert_eq!(from_line.environment, [("C".into(), "c".into())]);
     let bad = [("CLINIT_GRACE", "never"), ("CLINIT_INSTANCES", "1")];
     config_in(&["--grace", "1s", "server"], &bad);
