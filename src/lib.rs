@@ -11,6 +11,7 @@
 //! `supervisor →` nothing.
 
 pub mod config;
+pub mod port;
 pub mod shell;
 pub mod supervisor;
 pub mod sys;

@@ -33,6 +33,8 @@ impl Shell {
                 signal,
                 value,
             } => self.signal(worker, to, signal, value),
+            Action::Admit(_) => {}
+            Action::TurnAway(worker) => self.events.push_back(Event::Emptied(worker)),
             Action::SuspendSelf => {
                 if !self.inherited.is_pid1 {
                     stop_self();

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
+use crate::supervisor::{Event, Exit, Served, Signal, SpawnError, WorkerId};
 use crate::sys::process::{NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
 
 use super::seconds::Seconds;
@@ -112,7 +112,12 @@ impl Shell {
         self.events.push_back(Event::Exited {
             worker: id,
             exit,
-            served,
+            served: if served {
+                Served::Someone
+            } else {
+                Served::Unknown
+            },
+            awaited: false,
             backgrounded,
         });
     }

@@ -110,10 +110,12 @@ impl App {
                     self.ran = true;
                     slot.state = State::Ready { worker, proven_at };
                     turn.note(Note::Ready { worker, presumed });
+                    turn.act(Action::Admit(worker));
                 }
                 State::Spawning { .. }
                 | State::Starting { .. }
                 | State::Ready { .. }
+                | State::Emptying { .. }
                 | State::Draining { .. }
                 | State::Killed { .. }
                 | State::Leftover { .. }
@@ -262,6 +264,7 @@ impl App {
             }
             match slot.state {
                 State::Starting { worker, .. } => self.became_ready(worker, true, turn),
+                State::Emptying { worker, .. } => self.emptied(worker, turn),
                 State::Draining { worker, .. }
                 | State::Leftover {
                     worker,

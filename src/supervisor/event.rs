@@ -122,17 +122,35 @@ pub enum Event {
         worker: WorkerId,
         /// How it ended.
         exit: Exit,
-        /// Whether a connection was certainly taken from a listener of the
-        /// app while this worker ran.
-        served: bool,
+        /// Whether it has taken a connection.
+        served: Served,
+        /// Whether connections wait that only its successor can take.
+        awaited: bool,
         /// Whether it left a process behind that holds a listener: the server
         /// put itself into the background.
         backgrounded: bool,
     },
     /// No process is left in the worker's process group.
     GroupGone(WorkerId),
+    /// No connection waits for the worker that has been turned away from, and
+    /// none is about to.
+    Emptied(WorkerId),
+    /// Workers cannot share the port that this one has: it is the only one
+    /// that can run.
+    SharingLost(WorkerId),
     /// Clinit has no child left.
     TreeGone,
+}
+
+/// Whether a worker that has exited had taken a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Served {
+    /// Not as far as is known.
+    Unknown,
+    /// Some worker has, while this one ran: they share a queue.
+    Someone,
+    /// It has: the queue was its own.
+    Itself,
 }
 
 /// Which processes of a worker a signal goes to.
@@ -171,6 +189,11 @@ pub enum Action {
         /// The value to send with it.
         value: Option<u64>,
     },
+    /// Give the worker new connections: it is ready.
+    Admit(WorkerId),
+    /// Give the worker no new connection: it is to stop. Answered by
+    /// `Emptied` once none waits for it.
+    TurnAway(WorkerId),
     /// Stop clinit itself, as the terminal asked, unless it is PID 1.
     SuspendSelf,
     /// Close clinit's own copies of the listeners.

@@ -23,7 +23,9 @@ use std::time::Duration;
 use super::policy::{Mode, Policy, Ready, Restart};
 use super::slot::{Next, Slot, State};
 use super::tests::policy;
-use super::{Arrival, Event, Exit, Now, Phase, Signal, SpawnError, Supervisor, Time, WorkerId};
+use super::{
+    Arrival, Event, Exit, Now, Phase, Served, Signal, SpawnError, Supervisor, Time, WorkerId,
+};
 use invariants::{Step, Violation, comes_to_rest};
 
 /// The unit of every duration in the configurations, and the step of time.
@@ -84,6 +86,12 @@ fn after(supervisor: &Supervisor, elapsed: Duration) -> Supervisor {
                     shift(aged_at);
                 }
                 State::Ready { proven_at, .. } => shift(proven_at),
+                State::Emptying {
+                    stop_at, kill_at, ..
+                } => {
+                    shift(stop_at);
+                    shift(kill_at);
+                }
                 State::Draining { kill_at, .. } => shift(kill_at),
                 State::Killed { gone_by, .. } => shift(gone_by),
                 State::Leftover { until, next, .. } => {
@@ -109,6 +117,7 @@ fn renumbered(mut supervisor: Supervisor) -> Supervisor {
             State::Spawning { worker }
             | State::Starting { worker, .. }
             | State::Ready { worker, .. }
+            | State::Emptying { worker, .. }
             | State::Draining { worker, .. }
             | State::Killed { worker, .. }
             | State::Leftover { worker, .. } => {
@@ -166,6 +175,8 @@ fn moves(supervisor: &Supervisor) -> Vec<Move> {
                 Event::Executed(worker),
                 Event::Ready(worker),
                 Event::GroupGone(worker),
+                Event::Emptied(worker),
+                Event::SharingLost(worker),
             ]
             .map(Move::Take),
         );
@@ -176,20 +187,23 @@ fn moves(supervisor: &Supervisor) -> Vec<Move> {
             SpawnError::Setup,
         ];
         moves.extend(errors.map(|error| Move::Take(Event::SpawnFailed(worker, error))));
-        let exit = |code, served, backgrounded| {
+        let exit = |code, served, awaited, backgrounded| {
             let exit = Exit::Code(code);
             Move::Take(Event::Exited {
                 worker,
                 exit,
                 served,
+                awaited,
                 backgrounded,
             })
         };
         moves.extend([
-            exit(0, false, false),
-            exit(3, false, false),
-            exit(3, true, false),
-            exit(0, false, true),
+            exit(0, Served::Unknown, false, false),
+            exit(3, Served::Unknown, false, false),
+            exit(3, Served::Unknown, true, false),
+            exit(3, Served::Someone, false, false),
+            exit(3, Served::Itself, false, false),
+            exit(0, Served::Unknown, false, true),
         ]);
     }
     moves
@@ -366,7 +380,7 @@ fn one_slot_keeps_the_invariants() {
 
 #[test]
 fn two_slots_keep_the_invariants() {
-    explore("two slots", two_slots(), 10, 4);
+    explore("two slots", two_slots(), 11, 4);
 }
 
 #[test]
@@ -376,5 +390,5 @@ fn two_slots_that_may_finish_keep_the_invariants() {
         ..two_slots()
     };
     // A worker that leaves with 0 has finished: none is held.
-    explore("two slots, on-failure", policy, 9, 4);
+    explore("two slots, on-failure", policy, 10, 4);
 }

@@ -56,7 +56,9 @@ mod time;
 use std::time::Duration;
 
 use app::{App, Ended, KILL_TIMEOUT, Rest};
-pub use event::{Action, Arrival, Cause, Event, Exit, Note, Outcome, SpawnError, Target, WorkerId};
+pub use event::{
+    Action, Arrival, Cause, Event, Exit, Note, Outcome, Served, SpawnError, Target, WorkerId,
+};
 use policy::{Mode, Policy};
 pub use signal::Signal;
 use signals::Meaning;
@@ -205,16 +207,23 @@ impl Supervisor {
                 worker,
                 exit,
                 served,
+                awaited,
                 backgrounded,
             } => {
                 let ended = Ended {
                     exit,
                     served,
+                    awaited,
                     backgrounded,
                 };
                 self.each_app(|app| app.exited(worker, ended, serving, turn));
             }
             Event::GroupGone(worker) => self.each_app(|app| app.group_gone(worker, turn)),
+            Event::Emptied(worker) => self.each_app(|app| app.emptied(worker, turn)),
+            Event::SharingLost(worker) if serving => {
+                self.each_app(|app| app.keep_only(worker, turn));
+            }
+            Event::SharingLost(_) => {}
             Event::TreeGone => match self.phase {
                 Phase::Sweeping { .. } | Phase::Killing { .. } => self.leave(turn),
                 Phase::Serving | Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Over => {}

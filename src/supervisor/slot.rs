@@ -8,6 +8,9 @@
 //!    └─ group gone ─ leftover ◀────────┴──────────────┴────────────────┘ killed
 //! ```
 //!
+//! A worker that is scaled away is `emptying` before it is asked to stop: no
+//! new connection is for it, and it takes those that wait for it.
+//!
 //! A worker is its process group. `leftover` is a worker whose main process
 //! is reaped while the rest of its group has been told to go.
 
@@ -47,6 +50,13 @@ pub(super) enum State {
         /// From when on an exit is no failure.
         proven_at: Time,
     },
+    /// Its worker is given no new connection, and is asked to stop once none
+    /// waits for it, or at `stop_at`.
+    Emptying {
+        worker: WorkerId,
+        stop_at: Time,
+        kill_at: Time,
+    },
     /// Its worker has been asked to stop (invariant 5: the deadline is part
     /// of the state).
     Draining { worker: WorkerId, kill_at: Time },
@@ -75,6 +85,9 @@ impl State {
     pub(super) fn deadline(self) -> Option<Time> {
         match self {
             Self::Starting { ready_at, .. } => ready_at,
+            Self::Emptying {
+                stop_at, kill_at, ..
+            } => Some(stop_at.min(kill_at)),
             Self::Draining { kill_at, .. } => Some(kill_at),
             Self::Killed { gone_by, .. } => Some(gone_by),
             Self::Leftover { until, .. } => Some(until),
@@ -89,6 +102,7 @@ impl State {
             Self::Spawning { worker }
             | Self::Starting { worker, .. }
             | Self::Ready { worker, .. }
+            | Self::Emptying { worker, .. }
             | Self::Draining { worker, .. }
             | Self::Killed { worker, .. }
             | Self::Leftover { worker, .. } => Some(worker),
@@ -102,6 +116,7 @@ impl State {
             Self::Spawning { worker }
             | Self::Starting { worker, .. }
             | Self::Ready { worker, .. }
+            | Self::Emptying { worker, .. }
             | Self::Draining { worker, .. }
             | Self::Killed { worker, .. } => Some(worker),
             Self::Leftover { .. }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::slot::{Next, State};
 use super::tests::policy;
 use super::{
-    Action, Arrival, Event, Exit, Now, Phase, Policy, Signal, SpawnError, Supervisor, Target, Time,
-    WorkerId,
+    Action, Arrival, Event, Exit, Now, Phase, Policy, Served, Signal, SpawnError, Supervisor,
+    Target, Time, WorkerId,
 };
 
 const NOW: Time = Time::from_millis(1_000_000);
@@ -37,6 +37,14 @@ fn states() -> Vec<(&'static str, State)> {
             State::Ready {
                 worker,
                 proven_at: NOW,
+            },
+        ),
+        (
+            "emptying",
+            State::Emptying {
+                worker,
+                stop_at: NOW,
+                kill_at: NOW + Duration::from_secs(1),
             },
         ),
         (
@@ -80,7 +88,8 @@ fn events() -> Vec<(&'static str, Event)> {
     let exited = |code, backgrounded| Event::Exited {
         worker: WORKER,
         exit: Exit::Code(code),
-        served: false,
+        served: Served::Unknown,
+        awaited: false,
         backgrounded,
     };
     vec![
@@ -89,6 +98,8 @@ fn events() -> Vec<(&'static str, Event)> {
         ("exits", exited(1, false)),
         ("exits into the background", exited(0, true)),
         ("its group is gone", Event::GroupGone(WORKER)),
+        ("its queue is empty", Event::Emptied(WORKER)),
+        ("it has the port alone", Event::SharingLost(WorkerId(1))),
         (
             "no room to spawn",
             Event::SpawnFailed(WORKER, SpawnError::Exhausted),
@@ -109,6 +120,7 @@ fn name(state: State) -> &'static str {
         State::Spawning { .. } => "spawning",
         State::Starting { .. } => "starting",
         State::Ready { .. } => "ready",
+        State::Emptying { .. } => "emptying",
         State::Draining { .. } => "draining",
         State::Killed { .. } => "killed",
         State::Leftover { .. } => "leftover",
@@ -129,6 +141,8 @@ fn act(action: &Action) -> Option<String> {
             };
             format!("{} to {to}", signal.to_string().trim_start_matches("SIG"))
         }
+        Action::Admit(_) => "admit".into(),
+        Action::TurnAway(_) => "turn away".into(),
         Action::SuspendSelf => "suspend".into(),
         Action::CloseListeners => "close listeners".into(),
         Action::TermTree => "TERM to the tree".into(),
@@ -168,7 +182,7 @@ fn cell(state: State, event: Event) -> String {
             Action::Signal {
                 worker: WorkerId(1),
                 ..
-            }
+            } | Action::TurnAway(WorkerId(1))
         )
     };
     let acts: Vec<_> = actions.iter().filter(others).filter_map(act).collect();

@@ -71,12 +71,28 @@ impl Story {
 
     /// The worker exits and leaves nobody behind.
     fn exit(&mut self, worker: u32, code: u8, served: bool) -> Vec<Action> {
+        let served = if served {
+            Served::Someone
+        } else {
+            Served::Unknown
+        };
+        self.exit_awaited(worker, code, served, false)
+    }
+
+    fn exit_awaited(
+        &mut self,
+        worker: u32,
+        code: u8,
+        served: Served,
+        awaited: bool,
+    ) -> Vec<Action> {
         let worker = WorkerId(worker);
         let exit = Exit::Code(code);
         let mut actions = self.tell(Event::Exited {
             worker,
             exit,
             served,
+            awaited,
             backgrounded: false,
         });
         actions.extend(self.tell(Event::GroupGone(worker)));
@@ -361,7 +377,8 @@ fn init_mode_forwards_and_leaves_with_its_child() {
         let mut actions = story.tell(Event::Exited {
             worker,
             exit,
-            served: false,
+            served: Served::Unknown,
+            awaited: false,
             backgrounded: false,
         });
         actions.extend(story.tell(Event::TreeGone));
@@ -383,7 +400,8 @@ fn a_background_server_is_not_tried_again() {
     let mut actions = story.tell(Event::Exited {
         worker,
         exit,
-        served: false,
+        served: Served::Unknown,
+        awaited: false,
         backgrounded: true,
     });
     actions.extend(story.tell(Event::GroupGone(worker)));
@@ -462,4 +480,74 @@ fn without_a_word_only_time_can_make_a_worker_ready() {
         let told = story.tell(Event::Ready(worker));
         assert_eq!(says_so(&told), !in_time, "{ready:?}");
     }
+}
+
+#[test]
+fn a_worker_whose_queue_was_its_own_has_served_whoever_else_is_there() {
+    let mut story = Story::new(policy());
+    let _ = story.tell(Event::Ready(WorkerId(1)));
+    let actions = story.exit_awaited(0, 1, Served::Itself, false);
+    assert_eq!(spawns(&actions), 1, "at once");
+}
+
+#[test]
+fn who_waits_at_a_dead_worker_skips_the_backoff_once() {
+    let mut story = Story::new(Policy {
+        max_restarts: 5,
+        ..policy()
+    });
+    let first = story.exit_awaited(0, 1, Served::Unknown, true);
+    assert_eq!(spawns(&first), 1, "at once");
+    let second = story.exit_awaited(2, 1, Served::Unknown, true);
+    assert_eq!(spawns(&second), 0, "it failed again");
+    assert_eq!(spawns(&story.wait(4 * STEP)), 1);
+}
+
+#[test]
+fn a_worker_that_is_scaled_away_takes_what_waits_for_it_first() {
+    let mut story = Story::new(Policy {
+        drain_delay: Duration::ZERO,
+        grace: 4 * STEP,
+        ..policy()
+    });
+    let [first, second] = [WorkerId(0), WorkerId(1)];
+    let ready = story.tell(Event::Ready(first));
+    assert!(ready.contains(&Action::Admit(first)));
+    let _ = story.tell(Event::Ready(second));
+    let turned = story.signal(Signal::TTOU);
+    assert!(turned.contains(&Action::TurnAway(second)));
+    assert!(!stopped(&turned, second), "it has connections to take");
+    assert!(stopped(&story.tell(Event::Emptied(second)), second));
+    // And where it takes none, half of its grace is for asking it.
+    let _ = story.exit(1, 0, false);
+    let _ = story.signal(Signal::TTIN);
+    let third = WorkerId(2);
+    let _ = story.tell(Event::Ready(third));
+    let _ = story.signal(Signal::TTOU);
+    assert!(!stopped(&story.wait(STEP), third));
+    assert!(stopped(&story.wait(STEP), third));
+    // A shutdown does not wait for it.
+    let _ = story.tell(Event::Emptied(third));
+    assert!(stopped(&story.signal(Signal::TERM), first));
+}
+
+#[test]
+fn where_a_port_cannot_be_shared_its_worker_stays_alone() {
+    let mut story = Story::new(policy());
+    let actions = story.tell(Event::SharingLost(WorkerId(1)));
+    assert!(stopped(&actions, WorkerId(0)));
+    assert!(!stopped(&actions, WorkerId(1)));
+    assert_eq!(story.supervisor.instances(), 1);
+    let _ = story.signal(Signal::TTIN);
+    assert_eq!(story.supervisor.instances(), 1, "no second one");
+}
+
+fn stopped(actions: &[Action], worker: WorkerId) -> bool {
+    let signal = policy().stop_signal;
+    actions.contains(&Action::Signal {
+        worker,
+        to: Target::Main,
+        signal,
+        value: None,
+    })
 }

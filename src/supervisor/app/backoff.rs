@@ -26,7 +26,8 @@ pub(super) fn most_failures(policy: &Policy) -> u32 {
         delay = delay.saturating_mul(2);
         doublings += 1;
     }
-    policy.max_restarts.max(doublings)
+    // The first of a streak is told from those after it.
+    policy.max_restarts.max(doublings).max(2)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{App, backoff};
 use crate::supervisor::Turn;
-use crate::supervisor::event::{Exit, Note, Target, WorkerId};
+use crate::supervisor::event::{Exit, Note, Served, Target, WorkerId};
 use crate::supervisor::policy::{Mode, Restart};
 use crate::supervisor::signal::Signal;
 use crate::supervisor::slot::{Next, Slot, State};
@@ -18,7 +18,8 @@ const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(in crate::supervisor) struct Ended {
     pub(in crate::supervisor) exit: Exit,
-    pub(in crate::supervisor) served: bool,
+    pub(in crate::supervisor) served: Served,
+    pub(in crate::supervisor) awaited: bool,
     pub(in crate::supervisor) backgrounded: bool,
 }
 
@@ -31,9 +32,7 @@ impl App {
         turn: &mut Turn<'_>,
     ) {
         let Ended {
-            exit,
-            served,
-            backgrounded,
+            exit, backgrounded, ..
         } = ended;
         let Some(number) = self.slot_running(worker) else {
             return;
@@ -53,14 +52,16 @@ impl App {
                     turn.note(Note::Backgrounded(worker));
                     Next::Fail
                 } else {
-                    self.after_unasked_exit(number, exit, served, turn)
+                    self.after_unasked_exit(number, ended, turn)
                 };
                 if next == Next::Stop && exit.status() != 0 {
                     self.first_failure.get_or_insert(exit.status());
                 }
                 (now + LEFTOVER_GRACE, false, next)
             }
-            State::Draining { kill_at, .. } => (kill_at, false, next_if_asked),
+            State::Emptying { kill_at, .. } | State::Draining { kill_at, .. } => {
+                (kill_at, false, next_if_asked)
+            }
             State::Killed { gone_by, .. } => (gone_by, true, next_if_asked),
             State::Leftover { .. }
             | State::Backoff { .. }
@@ -99,13 +100,13 @@ impl App {
         }
     }
 
-    fn after_unasked_exit(
-        &mut self,
-        number: usize,
-        exit: Exit,
-        served: bool,
-        turn: &Turn<'_>,
-    ) -> Next {
+    fn after_unasked_exit(&mut self, number: usize, ended: Ended, turn: &Turn<'_>) -> Next {
+        let Ended {
+            exit,
+            served,
+            awaited,
+            ..
+        } = ended;
         match self.policy.restart {
             Restart::Never => return Next::Stop,
             Restart::OnFailure if exit.status() == 0 => return Next::Stop,
@@ -124,14 +125,25 @@ impl App {
             .slots
             .get(number)
             .is_some_and(|slot| self.proven(slot, now));
-        // A connection was taken while this worker ran, and no other worker
-        // is old enough to have been the one that took it: this exit is not a
-        // start that failed, and clients may be waiting.
-        let served = served && !self.another_has_aged(number, now);
+        // This exit is not a start that failed, and clients may be waiting.
+        // Of several workers that share a queue, the one that took a
+        // connection is this one where no other is old enough.
+        let served = match served {
+            Served::Unknown => false,
+            Served::Someone => !self.another_has_aged(number, now),
+            Served::Itself => true,
+        };
         if !proven && !served {
-            return self.after_failure(number, turn);
+            return match self.after_failure(number, turn) {
+                // Clients wait in its queue: its successor is tried at once,
+                // but only once.
+                Next::Retry { .. } if awaited && self.is_first_failure(number) => {
+                    Next::Retry { retry_at: now }
+                }
+                next => next,
+            };
         }
-        let delay = if served {
+        let delay = if served || awaited {
             Duration::ZERO
         } else {
             self.policy.backoff_min
@@ -165,6 +177,7 @@ impl App {
                 ready_at.is_some_and(|ready_at| ready_at + self.policy.min_uptime <= now)
             }
             State::Spawning { .. }
+            | State::Emptying { .. }
             | State::Draining { .. }
             | State::Killed { .. }
             | State::Leftover { .. }
@@ -173,6 +186,12 @@ impl App {
             | State::Stopped
             | State::Failed => false,
         }
+    }
+
+    fn is_first_failure(&self, number: usize) -> bool {
+        self.slots
+            .get(number)
+            .is_some_and(|slot| slot.failures == 1)
     }
 
     /// Whether a worker of another slot has been up for `min_uptime`.
@@ -186,6 +205,7 @@ impl App {
             State::Ready { .. } => true,
             State::Starting { aged_at, .. } => aged_at <= now,
             State::Spawning { .. }
+            | State::Emptying { .. }
             | State::Draining { .. }
             | State::Killed { .. }
             | State::Leftover { .. }

@@ -23,7 +23,10 @@ impl App {
     pub(in crate::supervisor) fn rest(&self, just_failed: bool, now: Time) -> Option<Rest> {
         let wanted = || self.slots.iter().filter(|slot| slot.wanted);
         let hopeless = |slot: &Slot| match slot.state {
-            State::Ready { .. } | State::Draining { .. } | State::Killed { .. } => false,
+            State::Ready { .. }
+            | State::Emptying { .. }
+            | State::Draining { .. }
+            | State::Killed { .. } => false,
             // One that has been up for a while may be serving.
             State::Starting { aged_at, .. } if aged_at <= now => false,
             State::Failed

@@ -2,7 +2,7 @@
 
 use super::{App, slot_number};
 use crate::supervisor::Turn;
-use crate::supervisor::event::Note;
+use crate::supervisor::event::{Note, WorkerId};
 use crate::supervisor::slot::{Next, Slot, State};
 
 impl App {
@@ -30,7 +30,7 @@ impl App {
                     retry_at: turn.now.time,
                 }
             }
-            State::Draining { .. } | State::Killed { .. } => {}
+            State::Emptying { .. } | State::Draining { .. } | State::Killed { .. } => {}
             State::Spawning { .. }
             | State::Starting { .. }
             | State::Ready { .. }
@@ -58,7 +58,29 @@ impl App {
         if let Some(slot) = self.slots.get_mut(number) {
             slot.wanted = false;
         }
-        self.drain_slot(number, turn);
+        self.empty_slot(number, turn);
+    }
+
+    /// Scales every slot away but this worker's, for good.
+    pub(in crate::supervisor) fn keep_only(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        let Some(kept) = self
+            .slots
+            .iter()
+            .position(|slot| slot.state.running() == Some(worker))
+        else {
+            return;
+        };
+        self.policy.most_instances = 1;
+        for number in 0..self.slots.len() {
+            if let Some(slot) = self.slots.get_mut(number)
+                && slot.wanted != (number == kept)
+            {
+                slot.wanted = number == kept;
+                if !slot.wanted {
+                    self.drain_slot(number, turn);
+                }
+            }
+        }
     }
 
     pub(in crate::supervisor) fn wanted(&self) -> u32 {

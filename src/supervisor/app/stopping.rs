@@ -2,9 +2,10 @@
 
 use super::{App, KILL_TIMEOUT};
 use crate::supervisor::Turn;
-use crate::supervisor::event::Target;
+use crate::supervisor::event::{Action, Target, WorkerId};
 use crate::supervisor::signal::Signal;
-use crate::supervisor::slot::{Next, State};
+use crate::supervisor::slot::{Next, Slot, State};
+use crate::supervisor::time::Time;
 
 impl App {
     /// Asks every worker to stop and takes every restart back. Returns how
@@ -17,6 +18,41 @@ impl App {
             .unwrap_or(u32::MAX)
     }
 
+    /// Turns a slot's worker away from new connections, for good: it is asked
+    /// to stop once it has taken those that wait for it, and in any case when
+    /// half of its grace is over. A worker that is not ready has none.
+    pub(super) fn empty_slot(&mut self, number: usize, turn: &mut Turn<'_>) {
+        let now = turn.now.time;
+        let grace = self.policy.grace;
+        let Some(slot) = self.slots.get_mut(number) else {
+            return;
+        };
+        let State::Ready { worker, .. } = slot.state else {
+            self.drain_slot(number, turn);
+            return;
+        };
+        slot.state = State::Emptying {
+            worker,
+            stop_at: now + grace / 2,
+            kill_at: now + grace,
+        };
+        turn.act(Action::TurnAway(worker));
+    }
+
+    /// Nothing waits for this worker any more, or it has had its time.
+    pub(in crate::supervisor) fn emptied(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        for number in 0..self.slots.len() {
+            if let Some(Slot {
+                state: State::Emptying { worker: of, .. },
+                ..
+            }) = self.slots.get(number)
+                && *of == worker
+            {
+                self.drain_slot(number, turn);
+            }
+        }
+    }
+
     pub(super) fn drain_slot(&mut self, number: usize, turn: &mut Turn<'_>) -> bool {
         let kill_at = turn.now.time + self.policy.grace;
         let Some(slot) = self.slots.get_mut(number) else {
@@ -26,10 +62,15 @@ impl App {
             State::Spawning { worker }
             | State::Starting { worker, .. }
             | State::Ready { worker, .. } => {
-                slot.state = State::Draining { worker, kill_at };
-                turn.signal(worker, Target::Main, self.policy.stop_signal);
-                // A worker that somebody stopped hears nothing until it goes on.
-                turn.signal(worker, Target::Group, Signal::CONT);
+                turn.act(Action::TurnAway(worker));
+                self.ask_to_stop(number, worker, kill_at, turn);
+                true
+            }
+            // It keeps the deadline that it has (invariant 5).
+            State::Emptying {
+                worker, kill_at, ..
+            } => {
+                self.ask_to_stop(number, worker, kill_at, turn);
                 true
             }
             State::Leftover {
@@ -55,6 +96,15 @@ impl App {
         }
     }
 
+    fn ask_to_stop(&mut self, number: usize, worker: WorkerId, kill_at: Time, turn: &mut Turn<'_>) {
+        if let Some(slot) = self.slots.get_mut(number) {
+            slot.state = State::Draining { worker, kill_at };
+        }
+        turn.signal(worker, Target::Main, self.policy.stop_signal);
+        // A worker that somebody stopped hears nothing until it goes on.
+        turn.signal(worker, Target::Group, Signal::CONT);
+    }
+
     /// SIGKILL to every worker, and to what is left of one.
     pub(in crate::supervisor) fn kill(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut killed = false;
@@ -75,6 +125,7 @@ pub(super) fn kill_slot(state: State, turn: &mut Turn<'_>) -> Option<State> {
         State::Spawning { worker }
         | State::Starting { worker, .. }
         | State::Ready { worker, .. }
+        | State::Emptying { worker, .. }
         | State::Draining { worker, .. } => (worker, State::Killed { worker, gone_by }),
         State::Leftover {
             worker,

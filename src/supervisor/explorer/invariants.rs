@@ -8,7 +8,7 @@ use super::{NOW, now_at, policy_of, slots};
 use crate::supervisor::app::KILL_TIMEOUT;
 use crate::supervisor::policy::Mode;
 use crate::supervisor::slot::{Next, State};
-use crate::supervisor::{Action, Event, Phase, Signal, Supervisor, WorkerId};
+use crate::supervisor::{Action, Event, Phase, Served, Signal, Supervisor, WorkerId};
 
 #[derive(Debug)]
 pub(super) struct Violation {
@@ -45,6 +45,7 @@ impl Step<'_> {
         self.end_is_earned()?;
         self.listeners_outlive_the_delay()?;
         self.restarts_are_bounded()?;
+        self.the_ready_alone_are_admitted()?;
         self.memory_is_bounded()
     }
 
@@ -52,6 +53,8 @@ impl Step<'_> {
         self.actions.iter().filter_map(|action| match *action {
             Action::Spawn { worker, slot, .. } => Some((worker, slot)),
             Action::Signal { .. }
+            | Action::Admit(_)
+            | Action::TurnAway(_)
             | Action::SuspendSelf
             | Action::CloseListeners
             | Action::TermTree
@@ -71,7 +74,8 @@ impl Step<'_> {
             State::Spawning { worker: of }
             | State::Starting { worker: of, .. }
             | State::Ready { worker: of, .. } => of == worker,
-            State::Draining { .. }
+            State::Emptying { .. }
+            | State::Draining { .. }
             | State::Killed { .. }
             | State::Leftover { .. }
             | State::Backoff { .. }
@@ -111,6 +115,8 @@ impl Step<'_> {
                 | Event::Executed(_)
                 | Event::Ready(_)
                 | Event::Exited { .. }
+                | Event::Emptied(_)
+                | Event::SharingLost(_)
                 | Event::TreeGone => false,
             };
             holds(gone, 2, || {
@@ -135,14 +141,25 @@ impl Step<'_> {
     fn draining_has_its_deadline(&self) -> Checked {
         let grace = policy_of(self.after).grace;
         for (number, slot) in slots(self.after).enumerate() {
-            let State::Draining { worker, kill_at } = slot.state else {
+            let (State::Draining { worker, kill_at }
+            | State::Emptying {
+                worker, kill_at, ..
+            }) = slot.state
+            else {
                 continue;
             };
             let latest = match slots(self.before).nth(number).map(|slot| slot.state) {
-                Some(State::Draining {
-                    kill_at,
-                    worker: same,
-                }) if same == worker => kill_at,
+                Some(
+                    State::Draining {
+                        kill_at,
+                        worker: same,
+                    }
+                    | State::Emptying {
+                        kill_at,
+                        worker: same,
+                        ..
+                    },
+                ) if same == worker => kill_at,
                 _ => NOW + grace,
             };
             holds(kill_at <= latest, 5, || {
@@ -255,7 +272,8 @@ impl Step<'_> {
         }
         let Event::Exited {
             worker,
-            served: false,
+            served: Served::Unknown,
+            awaited,
             ..
         } = self.event
         else {
@@ -279,11 +297,18 @@ impl Step<'_> {
             } = after.state
             {
                 let counted = after.failures > before.failures
-                    || (after.failures == before.failures && after.failures >= policy.max_restarts);
+                    || (after.failures == before.failures
+                        && after.failures >= policy.max_restarts.max(2));
                 holds(counted, 9, || {
                     format!("a failure of {worker:?} is not counted")
                 })?;
-                holds(retry_at >= NOW + policy.backoff_min, 9, || {
+                // Whom clients wait for is tried at once, the first time.
+                let due = if awaited && before.failures == 0 {
+                    NOW
+                } else {
+                    NOW + policy.backoff_min
+                };
+                holds(retry_at >= due, 9, || {
                     format!("{worker:?} failed and its slot restarts at once")
                 })?;
             }
@@ -291,12 +316,36 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Who becomes ready is admitted, and who is to stop is turned away first.
+    fn the_ready_alone_are_admitted(&self) -> Checked {
+        for (before, after) in slots(self.before).zip(slots(self.after)) {
+            let told = |action: Action| self.actions.contains(&action);
+            match (before.state, after.state) {
+                (State::Ready { .. }, State::Ready { .. }) => {}
+                (_, State::Ready { worker, .. }) => holds(told(Action::Admit(worker)), 2, || {
+                    format!("{worker:?} is ready and not admitted")
+                })?,
+                (
+                    State::Spawning { worker }
+                    | State::Starting { worker, .. }
+                    | State::Ready { worker, .. },
+                    State::Emptying { .. } | State::Draining { .. },
+                ) => holds(told(Action::TurnAway(worker)), 3, || {
+                    format!("{worker:?} is to stop and is given connections")
+                })?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn memory_is_bounded(&self) -> Checked {
         let policy = policy_of(self.after);
+        // Fewer may be allowed than there have been.
+        let most = slots(self.before).count();
+        let most = most.max(policy.most_instances as usize);
         let slots = slots(self.after).count();
-        holds(slots <= policy.most_instances as usize, 10, || {
-            format!("{slots} slots")
-        })?;
+        holds(slots <= most, 10, || format!("{slots} slots"))?;
         let actions = self.actions.len();
         holds(actions <= 4 * slots + 8, 10, || {
             format!("{actions} actions")
@@ -334,7 +383,8 @@ pub(super) fn comes_to_rest(state: &Supervisor) -> Checked {
                 | State::Ready { .. }
                 | State::Stopped
                 | State::Failed => true,
-                State::Draining { .. }
+                State::Emptying { .. }
+                | State::Draining { .. }
                 | State::Killed { .. }
                 | State::Leftover { .. }
                 | State::Backoff { .. }

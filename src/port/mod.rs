@@ -1,0 +1,290 @@
+//! One port, many workers: which socket answers which `bind(2)`, and where
+//! new connections go. Pure decisions, like the core's.
+//!
+//! A **listener** is an address. It has **lanes**: sockets that share it by
+//! `SO_REUSEPORT`, each with an accept queue, all held by clinit, each leased
+//! to one worker at a time. In the kernel they are a group, in which a lane is
+//! known by an index: the order of its `listen(2)`; where one leaves, the last
+//! takes its place. A worker's own socket becomes a lane when it listens; where
+//! a lane is free, because its worker has died, the next worker is lent that
+//! one in place of its own socket, and with it the connections in its queue.
+//!
+//! The shell asks before it acts and says afterwards what came of it. It knows
+//! the sockets, by their inodes; this knows lanes by number.
+//!
+//! # Invariants
+//!
+//! Asserted by the explorer against a model of the kernel's group.
+//!
+//! 1. No lane has two lessees, and no worker is lent a second lane of one
+//!    listener, unless its sockets share ports by themselves.
+//! 2. While any worker is ready, new connections go to lanes of ready workers
+//!    alone; else to those of starting ones; else to the one lane that the
+//!    next worker takes over.
+//! 3. A free lane is lent before another is made; of several, the one whose
+//!    queue is longest.
+//! 4. An index is the kernel's own, whatever has joined and left.
+//! 5. Memory is bounded: what nobody holds and nobody will take over is let
+//!    go of.
+#![forbid(unsafe_code)]
+
+pub mod address;
+mod binding;
+#[cfg(test)]
+mod explorer;
+mod lane;
+pub mod program;
+mod rotation;
+mod steering;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use crate::supervisor::WorkerId;
+pub use binding::Bind;
+use lane::{Lane, Lease, Listener};
+pub use rotation::Arrivals;
+
+/// A socket of a listener. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(u32);
+
+/// A listener. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(u32);
+
+/// How the workers share a port that they bind themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// A lane each.
+    Lanes,
+    /// One lane for all: the first worker's socket.
+    OneQueue,
+}
+
+/// Whether a worker is given new connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Standing {
+    /// Only where nobody is ready.
+    Starting,
+    /// It is.
+    Admitted,
+    /// It is to stop, and is given none.
+    TurnedAway,
+}
+
+/// What is known of a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Worker {
+    slot: u32,
+    standing: Standing,
+    /// Whether a signal has stopped it.
+    suspended: bool,
+    /// Where it has called `listen`.
+    listens: BTreeSet<SocketAddr>,
+}
+
+/// All listeners, lanes and their lessees.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ports {
+    sharing: Sharing,
+    arrivals: Arrivals,
+    listeners: BTreeMap<ListenerId, Listener>,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// Where the last ready worker of a slot listened: its successor is not
+    /// ready before it does too.
+    expected: BTreeMap<u32, BTreeSet<SocketAddr>>,
+    next_listener: u32,
+    next_lane: u32,
+}
+
+impl Ports {
+    /// No listener yet.
+    #[must_use]
+    pub fn new(sharing: Sharing, arrivals: Arrivals) -> Self {
+        Self {
+            sharing,
+            arrivals,
+            listeners: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            next_listener: 0,
+            next_lane: 0,
+        }
+    }
+
+    // ---- listeners that clinit makes ----
+
+    /// A listener of clinit's own, which stays for good.
+    pub fn open(&mut self, address: SocketAddr) -> ListenerId {
+        self.add_listener(Listener::new(address, true))
+    }
+
+    /// A lane that clinit made: it listens, and is the listener's last.
+    pub fn made(&mut self, listener: ListenerId) -> LaneId {
+        let id = self.next_lane_id();
+        if let Some(listener) = self.listeners.get_mut(&listener) {
+            listener.lanes.push(Lane::new(id, Lease::Free(None)));
+        }
+        id
+    }
+
+    /// Leases a lane of a listener of clinit's own to a worker that starts.
+    /// None where none is free: then one is to be made.
+    pub fn lease(
+        &mut self,
+        worker: WorkerId,
+        listener: ListenerId,
+        queued: &dyn Fn(LaneId) -> u32,
+    ) -> Option<LaneId> {
+        let listener = self.listeners.get_mut(&listener)?;
+        let lane = listener.best_free(queued)?;
+        listener.lease(lane, worker);
+        Some(lane)
+    }
+
+    // ---- workers ----
+
+    /// A worker is about to run.
+    pub fn starting(&mut self, worker: WorkerId, slot: u32) {
+        let standing = Worker {
+            slot,
+            standing: Standing::Starting,
+            suspended: false,
+            listens: BTreeSet::new(),
+        };
+        self.workers.insert(worker, standing);
+    }
+
+    /// A worker is ready: new connections are for it. Returns the lanes to
+    /// [retire](Self::retiring): its predecessor had them, nobody has taken them
+    /// over, and nobody waits there, or nobody listens there any more.
+    pub fn admit(&mut self, worker: WorkerId, queued: &dyn Fn(LaneId) -> u32) -> Vec<LaneId> {
+        let Some(admitted) = self.workers.get_mut(&worker) else {
+            return Vec::new();
+        };
+        if admitted.standing == Standing::Starting {
+            admitted.standing = Standing::Admitted;
+        }
+        let slot = admitted.slot;
+        let captured = self.listeners.values().filter(|listener| !listener.is_own);
+        captured
+            .flat_map(|listener| {
+                let stale = listener.lanes.iter();
+                let stale = stale.filter(|lane| lane.lease == Lease::Free(Some(slot)));
+                stale.filter(|lane| queued(lane.id) == 0 || !listener.is_held())
+            })
+            .map(|lane| lane.id)
+            .collect()
+    }
+
+    /// A worker is to stop: no new connection is for it.
+    pub fn turn_away(&mut self, worker: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.standing = Standing::TurnedAway;
+        }
+    }
+
+    /// A signal has stopped a worker, or let it go on.
+    pub fn suspend(&mut self, worker: WorkerId, suspended: bool) {
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.suspended = suspended;
+        }
+    }
+
+    /// A worker is gone. Its lanes stay, free; sockets that it had bound and
+    /// that never listened are gone with it. Returns those, and the lanes that
+    /// stay.
+    pub fn gone(&mut self, worker: WorkerId) -> Vec<LaneId> {
+        let Some(gone) = self.workers.remove(&worker) else {
+            return Vec::new();
+        };
+        if gone.standing != Standing::Starting {
+            self.expected.insert(gone.slot, gone.listens);
+        }
+        let mut dropped = Vec::new();
+        for listener in self.listeners.values_mut() {
+            dropped.extend(listener.release(worker, gone.slot));
+        }
+        self.forget_empty_listeners();
+        dropped
+    }
+
+    /// The lanes that a worker holds, bound ones too.
+    #[must_use]
+    pub fn lanes_of(&self, worker: WorkerId) -> Vec<LaneId> {
+        let all = self.listeners.values().flat_map(Listener::all);
+        all.filter(|lane| lane.lease.is_to(worker))
+            .map(|lane| lane.id)
+            .collect()
+    }
+
+    /// Every lane that listens.
+    pub fn listening(&self) -> impl Iterator<Item = LaneId> + '_ {
+        let lanes = self.listeners.values().flat_map(|listener| &listener.lanes);
+        lanes.map(|lane| lane.id)
+    }
+
+    // ---- lanes that leave or move ----
+
+    /// A lane is about to be closed. The programs that are due now give it
+    /// nothing, and nothing to the last, which is about to take its place.
+    pub fn retiring(&mut self, lane: LaneId) {
+        for listener in self.listeners.values_mut() {
+            if let Some(lane) = listener.lanes.iter_mut().find(|known| known.id == lane) {
+                lane.lease = Lease::Retiring;
+            }
+        }
+    }
+
+    /// A lane is closed. The programs that are due now know it no more.
+    pub fn retire(&mut self, lane: LaneId) {
+        for listener in self.listeners.values_mut() {
+            listener.remove(lane);
+        }
+        self.forget_empty_listeners();
+    }
+
+    /// A worker has closed its descriptors of a lane while it lives on.
+    pub fn abandoned(&mut self, worker: WorkerId, lane: LaneId) {
+        let slot = self.workers.get(&worker).map(|worker| worker.slot);
+        for listener in self.listeners.values_mut() {
+            listener.free(lane, slot);
+        }
+        self.forget_empty_listeners();
+    }
+
+    /// A lane that a worker had shut down listens again: the kernel has
+    /// removed it and put it last.
+    pub fn revived(&mut self, lane: LaneId) {
+        for listener in self.listeners.values_mut() {
+            if let Some(lane) = listener.take_out(lane) {
+                listener.lanes.push(lane);
+            }
+        }
+    }
+
+    fn add_listener(&mut self, listener: Listener) -> ListenerId {
+        let id = ListenerId(self.next_listener);
+        self.next_listener = self.next_listener.wrapping_add(1);
+        self.listeners.insert(id, listener);
+        id
+    }
+
+    fn next_lane_id(&mut self) -> LaneId {
+        let id = LaneId(self.next_lane);
+        self.next_lane = self.next_lane.wrapping_add(1);
+        id
+    }
+
+    fn forget_empty_listeners(&mut self) {
+        self.listeners
+            .retain(|_, listener| listener.is_own || listener.all().next().is_some());
+    }
+
+    fn listener_of(&mut self, lane: LaneId) -> Option<&mut Listener> {
+        self.listeners
+            .values_mut()
+            .find(|listener| listener.all().any(|known| known.id == lane))
+    }
+}

@@ -1,0 +1,276 @@
+//! Connection by connection: which lane is next while they come slowly, and
+//! which lanes' queues stand still.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::LaneId;
+use crate::supervisor::Time;
+
+/// Whether clinit can be told of each connection as it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arrivals {
+    /// It is, where it asks for that.
+    Told,
+    /// It never is.
+    Untold,
+}
+
+/// The time that one connection takes at the greatest pace at which they are
+/// given out one by one: 100 a second. Above, choosing costs more than it
+/// brings.
+const PACE: Duration = Duration::from_millis(10);
+
+/// How far ahead of that pace they may come: so many at once.
+const BURST: Duration = Duration::from_millis(40);
+
+/// How long they are given out at random before the pace is looked at again.
+const REST: Duration = Duration::from_secs(1);
+
+/// How long a queue may stand still while others move before its worker
+/// counts as stuck.
+const STANDSTILL: Duration = Duration::from_millis(250);
+
+/// Whether a lane's queue moves, as far as has been seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Flow {
+    /// It was empty, or shorter than before.
+    Moving,
+    /// Nobody has taken from it: it counts as stuck at `stuck_at`.
+    Still { stuck_at: Time, length: u32 },
+}
+
+impl Flow {
+    /// What it is, now that the queue is this long.
+    pub(super) fn after(self, length: u32, now: Time) -> Self {
+        match self {
+            _ if length == 0 => Self::Moving,
+            Self::Still { length: before, .. } if length < before => Self::Moving,
+            Self::Still { stuck_at, .. } => Self::Still { stuck_at, length },
+            Self::Moving => Self::Still {
+                stuck_at: now + STANDSTILL,
+                length,
+            },
+        }
+    }
+
+    pub(super) fn is_stuck(self, now: Time) -> bool {
+        match self {
+            Self::Moving => false,
+            Self::Still { stuck_at, .. } => stuck_at <= now,
+        }
+    }
+}
+
+/// How a listener's connections are given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Pace {
+    /// One by one: each arrival is told, and the next goes to another lane.
+    Slow {
+        /// When the next one would come at the greatest pace.
+        next_at: Time,
+    },
+    /// At random, and no arrival is told.
+    Fast { until: Time },
+}
+
+/// Whose turn it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Rotation {
+    pace: Pace,
+    /// How many connections each lane that takes part has been given, more
+    /// than the one that was given fewest.
+    given: BTreeMap<LaneId, u32>,
+    /// The lane whose turn it is.
+    turn: Option<LaneId>,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self {
+            pace: Pace::Slow {
+                next_at: Time::default(),
+            },
+            given: BTreeMap::new(),
+            turn: None,
+        }
+    }
+}
+
+impl Rotation {
+    /// Whether connections are given out one by one.
+    pub(super) fn is_slow(&self) -> bool {
+        matches!(self.pace, Pace::Slow { .. })
+    }
+
+    /// Whether each arrival matters: the next connection is for another lane.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.is_slow() && self.given.len() > 1
+    }
+
+    /// When to look at the pace again.
+    pub(super) fn until(&self) -> Option<Time> {
+        match self.pace {
+            Pace::Slow { .. } => None,
+            Pace::Fast { until } => Some(until),
+        }
+    }
+
+    /// Takes in that a connection has arrived at a lane.
+    pub(super) fn arrived(&mut self, lane: LaneId, now: Time) {
+        let Pace::Slow { next_at } = &mut self.pace else {
+            return;
+        };
+        *next_at = (*next_at).max(now) + PACE;
+        if next_at.since(now) > BURST {
+            self.pace = Pace::Fast { until: now + REST };
+            self.given.clear();
+            self.turn = None;
+            return;
+        }
+        if let Some(given) = self.given.get_mut(&lane) {
+            *given = given.saturating_add(1);
+        }
+        if self.turn == Some(lane) {
+            self.turn = None;
+        }
+    }
+
+    /// Goes back to one by one where that is due.
+    pub(super) fn look(&mut self, now: Time) {
+        if let Pace::Fast { until } = self.pace
+            && until <= now
+        {
+            self.pace = Pace::Slow { next_at: now };
+        }
+    }
+
+    /// The lane that the next connection is for, of those that take part. One
+    /// that is new among them starts where the others are: were it to catch
+    /// up, it would be given everything.
+    pub(super) fn turn(&mut self, lanes: &[LaneId]) -> Option<LaneId> {
+        self.given.retain(|lane, _| lanes.contains(lane));
+        let fewest = self.given.values().min().copied().unwrap_or(0);
+        for given in self.given.values_mut() {
+            *given -= fewest;
+        }
+        for lane in lanes {
+            self.given.entry(*lane).or_insert(0);
+        }
+        if self.turn.is_none_or(|lane| !lanes.contains(&lane)) {
+            let of = |lane: &&LaneId| self.given.get(lane).copied().unwrap_or(0);
+            self.turn = lanes.iter().min_by_key(of).copied();
+        }
+        self.turn
+    }
+
+    pub(super) fn forget(&mut self, lane: LaneId) {
+        self.given.remove(&lane);
+        self.turn = self.turn.filter(|turn| *turn != lane);
+    }
+
+    /// Gives the lanes other names, for the explorer.
+    #[cfg(test)]
+    pub(super) fn renumber(&mut self, names: &BTreeMap<LaneId, LaneId>) {
+        let given = std::mem::take(&mut self.given).into_iter();
+        self.given = given
+            .filter_map(|(lane, given)| Some((*names.get(&lane)?, given)))
+            .collect();
+        self.turn = self.turn.and_then(|lane| names.get(&lane).copied());
+    }
+
+    /// Moves every instant back, for the explorer.
+    #[cfg(test)]
+    pub(super) fn shift(&mut self, shift: impl Fn(&mut Time)) {
+        match &mut self.pace {
+            Pace::Slow { next_at } => shift(next_at),
+            Pace::Fast { until } => shift(until),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(1_000_000 + ms)
+    }
+
+    /// Gives out connections that come `gap` ms apart and returns who got how
+    /// many, until the pace is too great.
+    fn give_out(rotation: &mut Rotation, lanes: &[LaneId], count: u64, gap: u64) -> Vec<u32> {
+        let mut got = vec![0; lanes.len()];
+        for number in 0..count {
+            let Some(lane) = rotation.turn(lanes) else {
+                break;
+            };
+            got[lanes.iter().position(|known| *known == lane).unwrap()] += 1;
+            rotation.arrived(lane, at(number * gap));
+            if !rotation.is_slow() {
+                break;
+            }
+        }
+        got
+    }
+
+    #[test]
+    fn slow_connections_spread_evenly() {
+        let lanes = [3, 0, 2, 1].map(LaneId);
+        let got = give_out(&mut Rotation::default(), &lanes, 64, 20);
+        assert_eq!(got, [16; 4]);
+    }
+
+    #[test]
+    fn a_late_word_is_made_up_for() {
+        let lanes = [0, 1, 2, 3].map(LaneId);
+        let mut rotation = Rotation::default();
+        let mut got = [0_u32; 4];
+        for number in 0..64 {
+            let turn = rotation.turn(&lanes).unwrap();
+            // Each fourth time two come before clinit is told of the first.
+            let together = if number % 4 == 0 { 2 } else { 1 };
+            for _ in 0..together {
+                got[turn.0 as usize] += 1;
+                rotation.arrived(turn, at(number * 40));
+            }
+        }
+        assert_eq!(got, [20; 4]);
+    }
+
+    #[test]
+    fn a_lane_that_is_new_gets_no_more_than_its_share() {
+        let mut rotation = Rotation::default();
+        let _ = give_out(&mut rotation, &[0, 1].map(LaneId), 101, 20);
+        let mut got = [0_u32; 3];
+        for number in 0..30 {
+            let turn = rotation.turn(&[0, 1, 2].map(LaneId)).unwrap();
+            got[turn.0 as usize] += 1;
+            rotation.arrived(turn, at(10_000 + number * 20));
+        }
+        assert!(got.iter().all(|&got| (9..=11).contains(&got)), "{got:?}");
+    }
+
+    #[test]
+    fn a_burst_is_given_out_at_random_for_a_while() {
+        let lanes = [0, 1].map(LaneId);
+        let mut rotation = Rotation::default();
+        let got: u32 = give_out(&mut rotation, &lanes, 64, 0).iter().sum();
+        assert_eq!(got, 5, "four at once, and the fifth is one too many");
+        assert_eq!(rotation.until(), Some(at(1000)));
+        rotation.look(at(999));
+        assert!(!rotation.is_slow());
+        rotation.look(at(1000));
+        assert!(rotation.is_slow());
+    }
+
+    #[test]
+    fn a_queue_that_nobody_takes_from_is_stuck_after_a_while() {
+        let flow = Flow::Moving.after(1, at(0));
+        assert!(!flow.is_stuck(at(249)));
+        assert!(flow.is_stuck(at(250)));
+        assert!(flow.after(7, at(100)).is_stuck(at(250)), "it only grew");
+        assert_eq!(flow.after(7, at(1)).after(6, at(2)), Flow::Moving);
+        assert_eq!(flow.after(0, at(300)), Flow::Moving);
+    }
+}
