@@ -177,6 +177,7 @@ impl Plan {
                 .cpus
                 .get(place.slot as usize % self.cpus.len().max(1))
                 .copied(),
+            filter: None,
         };
         process::spawn(&request, inherited)
     }

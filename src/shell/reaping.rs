@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::supervisor::{Event, Exit, Served, Signal, SpawnError, WorkerId};
-use crate::sys::process::{NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
+use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
 
 use super::seconds::Seconds;
 use super::workers::Presence;
@@ -32,7 +32,11 @@ impl Shell {
         let mut looks = LOOKS_A_TURN;
         for _ in 0..MOST_A_TURN {
             match reap() {
-                Ok(Some(reaped)) => self.reaped(reaped, &mut looks),
+                Ok(Some(Change::Exited(reaped))) => self.reaped(reaped, &mut looks),
+                // Nothing is traced, and a worker that is stopped stays one.
+                Ok(Some(
+                    Change::Trapped { .. } | Change::Stopped { .. } | Change::Continued { .. },
+                )) => {}
                 Ok(None) => {
                     self.unreaped = false;
                     break;
@@ -159,7 +163,9 @@ fn spawn_error(failure: SpawnFailure) -> SpawnError {
         _ if failure.passes() => SpawnError::Exhausted,
         Step::Exec if failure.is_not_found() => SpawnError::NotFound,
         Step::Exec => SpawnError::NotExecutable,
-        Step::Setgroups
+        Step::Filter
+        | Step::Listener
+        | Step::Setgroups
         | Step::Setgid
         | Step::Setuid
         | Step::Chdir

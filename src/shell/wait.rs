@@ -108,13 +108,21 @@ impl Shell {
         let Some(report) = &worker.report else {
             return;
         };
-        match read_report(report) {
-            Report::Pending => return,
-            Report::Executed => {
-                self.exhausted = 0;
-                self.events.push_back(Event::Executed(id));
+        loop {
+            match read_report(report) {
+                Report::Pending => return,
+                // No worker asks for a filter yet: there is none to answer.
+                Report::Filtered(_) => {}
+                Report::Executed => {
+                    self.exhausted = 0;
+                    self.events.push_back(Event::Executed(id));
+                    break;
+                }
+                Report::Failed(failure) => {
+                    worker.failure = Some(failure);
+                    break;
+                }
             }
-            Report::Failed(failure) => worker.failure = Some(failure),
         }
         // Closing it is not enough: a child that was forked meanwhile and has
         // not reached its exec holds a copy, which would go on being polled.

@@ -19,7 +19,7 @@ pub(super) fn in_child(body: impl FnOnce() -> bool) -> bool {
             // SAFETY: `_exit` has no precondition.
             unsafe { libc::_exit(code) }
         }
-        Ok(ForkResult::Parent { child }) => wait_for_one(child.as_raw()) == RawExit::Code(0),
+        Ok(ForkResult::Parent { child }) => wait_for_one(child.as_raw()) == Ok(RawExit::Code(0)),
         Err(errno) => panic!("cannot fork: {errno}"),
     }
 }

@@ -14,14 +14,19 @@ pub mod clock;
 pub mod errno;
 mod kill;
 pub mod listener;
+pub mod machinery;
+pub mod notification;
 pub mod notify;
 pub mod output;
 pub mod poll;
 pub mod proc;
 pub mod process;
 pub mod random;
+pub mod remote;
+mod rights;
 pub mod signals;
 pub mod start;
+pub mod trace;
 
 #[cfg(test)]
 mod forked;

@@ -11,15 +11,18 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::unistd::{ForkResult, Pid, fork, pipe2, read, setpgid};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::{ForkResult, Pid, fork, setpgid};
 
 use super::errno::{Described, errno_passes};
+use super::notification::Notifications;
+use super::rights;
 use super::start::Inherited;
 use child::Child;
-#[cfg(test)]
+pub(super) use child::set_parent_death_signal;
+pub(super) use credentials::{take_on, to_take_on};
 pub(super) use reap::wait_for_one;
-pub use reap::{NoChildren, RawExit, Reaped, has_children, reap};
+pub use reap::{Change, NoChildren, RawExit, Reaped, has_children, reap};
 
 /// What to start, and as what.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,17 @@ pub struct SpawnRequest<'a> {
     pub parent_death_signal: Option<i32>,
     /// The one CPU that it runs on.
     pub cpu: Option<usize>,
+    /// Whether its calls of `bind` and `listen` come to clinit, and those of
+    /// all that it starts.
+    pub filter: Option<Filter>,
+}
+
+/// The filter that a child is put under before it takes on its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Whether nothing that it executes can gain rights, by setuid or file
+    /// capabilities. Without that the filter takes `CAP_SYS_ADMIN`.
+    pub no_new_privs: bool,
 }
 
 /// A child's descriptor 0.
@@ -88,13 +102,18 @@ pub struct Spawned {
 }
 
 /// What a child says of its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Report {
     /// Nothing yet.
     Pending,
+    /// It is under the filter, and this is how its calls are answered. More
+    /// is to come.
+    Filtered(Notifications),
     /// The command runs, or the child was killed before it could.
     Executed,
-    /// The child has exited, or is about to, without running the command.
+    /// The child has exited, or is about to, without running the command. With
+    /// [`Step::Listener`] it is to be killed: it goes on, but nobody answers
+    /// its calls.
     Failed(SpawnFailure),
 }
 
@@ -113,6 +132,11 @@ pub struct SpawnFailure {
 pub enum Step {
     /// Arranging descriptors.
     Descriptors,
+    /// Installing the filter.
+    Filter,
+    /// Handing the filter's listener to clinit, which has no descriptor left
+    /// for it.
+    Listener,
     /// Setting the supplementary groups.
     Setgroups,
     /// Setting the group id.
@@ -130,8 +154,10 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Descriptors,
+        Self::Filter,
+        Self::Listener,
         Self::Setgroups,
         Self::Setgid,
         Self::Setuid,
@@ -150,6 +176,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Descriptors => "hand down descriptors",
+            Self::Filter => "install the seccomp filter",
+            Self::Listener => "hand over the seccomp filter's listener",
             Self::Setgroups => "set the supplementary groups",
             Self::Setgid => "set the group id",
             Self::Setuid => "set the user id",
@@ -190,13 +218,17 @@ impl fmt::Display for SpawnFailure {
 /// then the error number.
 type Record = [u8; 5];
 
+/// What a child says along with its filter's listener. It is no record, whose
+/// length is another.
+const FILTERED: [u8; 1] = [0];
+
 impl SpawnFailure {
-    fn record(self) -> Record {
+    pub(super) fn record(self) -> Record {
         let [a, b, c, d] = self.errno.to_ne_bytes();
         [self.step as u8, a, b, c, d]
     }
 
-    fn from_record([code, a, b, c, d]: Record) -> Option<Self> {
+    pub(super) fn from_record([code, a, b, c, d]: Record) -> Option<Self> {
         let step = Step::from_code(code)?;
         let errno = i32::from_ne_bytes([a, b, c, d]);
         Some(Self { step, errno })
@@ -211,12 +243,12 @@ impl SpawnFailure {
 ///
 /// # Errors
 ///
-/// `EINVAL` for an empty `argv`; those of `pipe2(2)` and `fork(2)`, `EAGAIN`
-/// where the pids limit is reached.
+/// `EINVAL` for an empty `argv`; those of `socketpair(2)` and `fork(2)`,
+/// `EAGAIN` where the pids limit is reached.
 pub fn spawn(request: &SpawnRequest<'_>, inherited: &Inherited) -> io::Result<Spawned> {
     // Everything that needs memory happens here, before the fork.
     let mut child = Child::prepare(request, inherited)?;
-    let (report, answer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+    let (report, answer) = report_channel()?;
     // SAFETY: the child makes system calls on memory that is prepared, and
     // execs or exits: it neither allocates, locks, panics nor returns.
     match unsafe { fork() }? {
@@ -233,22 +265,39 @@ pub fn spawn(request: &SpawnRequest<'_>, inherited: &Inherited) -> io::Result<Sp
     }
 }
 
-/// What the child has said of its start so far.
+/// Two sockets that keep messages apart; close-on-exec and non-blocking.
+pub(super) fn report_channel() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        None,
+        flags,
+    )?)
+}
+
+/// The next thing that the child says of its start. To be called again until
+/// it has executed its command or failed.
 #[must_use]
 pub fn read_report(report: &OwnedFd) -> Report {
     let mut record = Record::default();
-    loop {
-        match read(report, &mut record) {
-            // A record is far below PIPE_BUF, so it comes whole.
-            Ok(length) if length == record.len() => {
-                return SpawnFailure::from_record(record).map_or(Report::Executed, Report::Failed);
-            }
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return Report::Pending,
-            // At the end of the pipe exec has closed the child's side.
-            // Nothing else is to be expected; an exit status would tell.
-            Ok(_) | Err(_) => return Report::Executed,
-        }
+    let message = match rights::receive(report, &mut record) {
+        Ok(message) => message,
+        Err(Errno::EAGAIN) => return Report::Pending,
+        // Nothing else is to be expected; an exit status would tell.
+        Err(_) => return Report::Executed,
+    };
+    if message.length == record.len() {
+        return SpawnFailure::from_record(record).map_or(Report::Executed, Report::Failed);
+    }
+    match message.descriptor {
+        Some(listener) => Report::Filtered(Notifications::from(listener)),
+        None if message.length > 0 => Report::Failed(SpawnFailure {
+            step: Step::Listener,
+            errno: libc::EMFILE,
+        }),
+        // At the end exec has closed the child's side.
+        None => Report::Executed,
     }
 }
 

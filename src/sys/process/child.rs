@@ -11,11 +11,13 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Pid, chdir, getpgrp, getpid, getppid, setpgid};
 
 use super::super::affinity;
+use super::super::notification;
+use super::super::rights;
 use super::super::signals::{ChildStatuses, set_child_statuses};
 use super::super::start::Inherited;
-use super::credentials::to_take_on;
+use super::credentials::{take_on, to_take_on};
 use super::image::Image;
-use super::{Credentials, Group, SpawnFailure, SpawnRequest, Stdin, Step};
+use super::{Credentials, FILTERED, Filter, Group, SpawnFailure, SpawnRequest, Stdin, Step};
 
 /// The first descriptor that is handed down.
 const FIRST: RawFd = 3;
@@ -95,6 +97,13 @@ impl<'a> Child<'a> {
         lead_group(self.foreground);
         self.move_descriptors(report)
             .map_err(|errno| (Step::Descriptors, errno))?;
+        if let Some(filter) = request.filter {
+            // Before the user is taken on: that takes the capability which
+            // the filter needs without no_new_privs. From here on clinit must
+            // answer whatever calls of `bind` and `listen` there are, and
+            // nothing in the child makes one.
+            install_filter(filter, *report)?;
+        }
         if let Some(credentials) = &self.credentials {
             take_on(credentials)?;
         }
@@ -177,24 +186,19 @@ fn is_foreground() -> bool {
     group == getpgrp().as_raw()
 }
 
-/// Takes on a user and groups, for this thread, which is the child's only
-/// one: the C libraries' own functions would look for others.
-fn take_on(credentials: &Credentials<'_>) -> Result<(), (Step, Errno)> {
-    let Credentials { uid, gid, groups } = *credentials;
-    // SAFETY: the groups are readable for the count given.
-    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-    Errno::result(result).map_err(|errno| (Step::Setgroups, errno))?;
-    // SAFETY: setresgid touches no memory.
-    let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
-    Errno::result(result).map_err(|errno| (Step::Setgid, errno))?;
-    // SAFETY: setresuid touches no memory.
-    let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
-    Errno::result(result).map_err(|errno| (Step::Setuid, errno))?;
-    Ok(())
+/// Comes under the filter and hands its listener to clinit.
+fn install_filter(filter: Filter, report: RawFd) -> Result<(), (Step, Errno)> {
+    let listener =
+        notification::install(filter.no_new_privs).map_err(|errno| (Step::Filter, errno))?;
+    let sent = rights::send(report, &FILTERED, listener);
+    // Nobody in the child may answer. Exec would close it too.
+    // SAFETY: the listener is the child's own, and nothing else knows of it.
+    unsafe { libc::close(listener) };
+    sent.map_err(|errno| (Step::Listener, errno))
 }
 
 // nix's knows no real-time signals.
-fn set_parent_death_signal(signal: i32) {
+pub(in super::super) fn set_parent_death_signal(signal: i32) {
     // It fails only for a number that is no signal, and then there is none to
     // be had.
     // SAFETY: PR_SET_PDEATHSIG touches no memory.

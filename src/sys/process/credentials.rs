@@ -5,11 +5,28 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-use super::Credentials;
+use super::{Credentials, Step};
 
 /// What of `asked` a child does not have from clinit anyway: all or nothing.
-pub(super) fn to_take_on(asked: Option<Credentials<'_>>) -> Option<Credentials<'_>> {
+pub(in super::super) fn to_take_on(asked: Option<Credentials<'_>>) -> Option<Credentials<'_>> {
     asked.filter(|asked| !Own::read().is_ok_and(|own| own.is(asked)))
+}
+
+/// Takes on a user and groups, for this thread, which is the child's only
+/// one: the C libraries' own functions would look for others.
+/// Async-signal-safe.
+pub(in super::super) fn take_on(credentials: &Credentials<'_>) -> Result<(), (Step, Errno)> {
+    let Credentials { uid, gid, groups } = *credentials;
+    // SAFETY: the groups are readable for the count given.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(result).map_err(|errno| (Step::Setgroups, errno))?;
+    // SAFETY: setresgid touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) };
+    Errno::result(result).map_err(|errno| (Step::Setgid, errno))?;
+    // SAFETY: setresuid touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
+    Errno::result(result).map_err(|errno| (Step::Setuid, errno))?;
+    Ok(())
 }
 
 /// Whom clinit runs as.

@@ -30,34 +30,69 @@ pub enum RawExit {
     },
 }
 
+/// What became of a child, or of a thread that clinit traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It has exited. A traced thread that does not lead its process is told
+    /// of by its own id, which is no process.
+    Exited(Reaped),
+    /// A traced thread has stopped (`ptrace(2)`).
+    Trapped {
+        /// The thread, of a child or of any other process.
+        tid: i32,
+        /// Why, as [`super::super::trace::Extraction::advance`] reads it.
+        status: i32,
+    },
+    /// A signal has stopped a child.
+    Stopped {
+        /// The child.
+        pid: i32,
+    },
+    /// SIGCONT has continued a child.
+    Continued {
+        /// The child.
+        pid: i32,
+    },
+}
+
 /// There is no child, running or exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoChildren;
 
-/// Reaps one child that has exited, if any has: an adopted one too. To be
-/// called until it gives none, since SIGCHLDs merge.
+/// Learns what became of one child, if anything did, and reaps it where it
+/// has exited: an adopted one too. To be called until it gives none, since
+/// SIGCHLDs merge.
+///
+/// This is the only one to wait for all children: even without `WSTOPPED` it
+/// takes in the stops of every thread that clinit traces.
 ///
 /// # Errors
 ///
 /// [`NoChildren`] where there is none to wait for.
-pub fn reap() -> Result<Option<Reaped>, NoChildren> {
-    wait(libc::P_ALL, 0, libc::WNOHANG)
+pub fn reap() -> Result<Option<Change>, NoChildren> {
+    let changes = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED;
+    wait(libc::P_ALL, 0, changes | libc::WNOHANG)
 }
 
 /// Whether there is any child, reaped or not yet.
 #[must_use]
 pub fn has_children() -> bool {
-    wait(libc::P_ALL, 0, libc::WNOHANG | libc::WNOWAIT).is_ok()
+    wait(
+        libc::P_ALL,
+        0,
+        libc::WEXITED | libc::WNOHANG | libc::WNOWAIT,
+    )
+    .is_ok()
 }
 
 /// `waitid`, on the children in scope. Tests have siblings that wait for
 /// children of their own, so they name theirs.
-fn wait(scope: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<Reaped>, NoChildren> {
+fn wait(scope: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<Change>, NoChildren> {
     loop {
         // SAFETY: siginfo_t is plain data, and all zeros are a value of it.
         let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
         // SAFETY: `info` is a siginfo_t that lives through the call.
-        let result = unsafe { libc::waitid(scope, id, &raw mut info, libc::WEXITED | options) };
+        let result = unsafe { libc::waitid(scope, id, &raw mut info, options) };
         match Errno::result(result) {
             Err(Errno::EINTR) => continue,
             // ECHILD. Nothing else can go wrong with these arguments.
@@ -68,25 +103,44 @@ fn wait(scope: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<Re
         let pid = unsafe { info.si_pid() };
         // SAFETY: as above.
         let status = unsafe { info.si_status() };
-        let exit = match info.si_code {
-            _ if pid == 0 => return Ok(None),
-            libc::CLD_EXITED => RawExit::Code(status),
-            libc::CLD_KILLED | libc::CLD_DUMPED => RawExit::Signal {
-                number: status,
-                core: info.si_code == libc::CLD_DUMPED,
-            },
-            // A ptrace stop, which waitid reports unasked. Nobody is gone.
-            _ => continue,
-        };
-        return Ok(Some(Reaped { pid, exit }));
+        return Ok(match info.si_code {
+            _ if pid == 0 => None,
+            libc::CLD_TRAPPED => Some(Change::Trapped { tid: pid, status }),
+            libc::CLD_STOPPED => Some(Change::Stopped { pid }),
+            libc::CLD_CONTINUED => Some(Change::Continued { pid }),
+            code => Some(Change::Exited(Reaped {
+                pid,
+                exit: if code == libc::CLD_EXITED {
+                    RawExit::Code(status)
+                } else {
+                    RawExit::Signal {
+                        number: status,
+                        core: code == libc::CLD_DUMPED,
+                    }
+                },
+            })),
+        });
     }
 }
 
 /// Waits for this child's end.
+pub(in super::super) fn wait_for_one(pid: i32) -> Result<RawExit, NoChildren> {
+    let id = libc::id_t::try_from(pid).map_err(|_| NoChildren)?;
+    loop {
+        if let Some(Change::Exited(reaped)) = wait(libc::P_PID, id, libc::WEXITED | libc::__WALL)? {
+            return Ok(reaped.exit);
+        }
+    }
+}
+
+/// Waits until something becomes of this child or traced thread.
 #[cfg(test)]
-pub(in super::super) fn wait_for_one(pid: i32) -> RawExit {
-    let id = libc::id_t::try_from(pid).unwrap();
-    wait(libc::P_PID, id, 0).unwrap().unwrap().exit
+pub(in super::super) fn wait_for_change(tid: i32) -> Change {
+    let id = libc::id_t::try_from(tid).unwrap();
+    let changes = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED;
+    wait(libc::P_PID, id, changes | libc::__WALL)
+        .unwrap()
+        .unwrap()
 }
 
 #[cfg(test)]
@@ -97,7 +151,7 @@ mod tests {
 
     fn shell(script: &str) -> RawExit {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn();
-        wait_for_one(child.unwrap().id().try_into().unwrap())
+        wait_for_one(child.unwrap().id().try_into().unwrap()).unwrap()
     }
 
     #[test]
@@ -118,11 +172,12 @@ mod tests {
     fn a_child_that_runs_is_not_waited_for_and_one_that_is_gone_is_none() {
         let child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn();
         let mut child = child.unwrap();
-        assert_eq!(wait(libc::P_PID, child.id(), libc::WNOHANG), Ok(None));
+        let options = libc::WEXITED | libc::WNOHANG;
+        assert_eq!(wait(libc::P_PID, child.id(), options), Ok(None));
         drop(child.stdin.take());
         let pid = child.id().try_into().unwrap();
-        assert_eq!(wait_for_one(pid), RawExit::Code(0));
-        let again = wait(libc::P_PID, child.id(), libc::WNOHANG);
+        assert_eq!(wait_for_one(pid), Ok(RawExit::Code(0)));
+        let again = wait(libc::P_PID, child.id(), options);
         assert_eq!(again, Err(NoChildren));
     }
 }

@@ -35,6 +35,7 @@ const NOTHING: SpawnRequest<'static> = SpawnRequest {
     chdir: None,
     parent_death_signal: None,
     cpu: None,
+    filter: None,
 };
 
 /// Asks for a command and nothing else.
@@ -60,8 +61,9 @@ fn outcome(spawned: &Spawned) -> Report {
 fn run(request: &SpawnRequest<'_>, inherited: &Inherited) -> (i32, Result<RawExit, SpawnFailure>) {
     let spawned = spawn(request, inherited).unwrap();
     let report = outcome(&spawned);
-    let exit = wait_for_one(spawned.pid);
+    let exit = wait_for_one(spawned.pid).unwrap();
     let result = match report {
+        Report::Filtered(_) => panic!("nobody asked for a filter"),
         Report::Pending => panic!("a report that is readable and is not there"),
         Report::Executed => Ok(exit),
         Report::Failed(failure) => {

@@ -1,0 +1,357 @@
+//! What another process has, read while one of its threads waits in a call.
+//!
+//! A thread that waits may be killed, and its id be another's by the time of
+//! the reading: so what is read here counts only if the call [is still
+//! valid](super::notification::Notifications::is_valid) afterwards. All of it
+//! takes the right to trace that process (`ptrace(2)`, "access mode
+//! checking"), but for [`thread`].
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+
+use nix::errno::Errno;
+
+/// A thread, and what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// The process that it is of: its thread group.
+    pub process: i32,
+    /// Its user id for files, which its sockets get; almost always the
+    /// effective one.
+    pub uid: u32,
+    /// Likewise its group id.
+    pub gid: u32,
+    /// Its effective capabilities, one bit each (`capabilities(7)`).
+    pub capabilities: u64,
+}
+
+/// What a socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP, over IPv4 or IPv6.
+    Tcp,
+    /// Multipath TCP.
+    Mptcp,
+    /// UDP.
+    Udp,
+    /// A Unix socket of any kind.
+    Unix,
+    /// Anything else.
+    Other,
+}
+
+/// The flags of an open descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorFlags {
+    /// `O_NONBLOCK`, which all of its duplicates share.
+    pub nonblocking: bool,
+    /// `FD_CLOEXEC`, of this descriptor alone.
+    pub close_on_exec: bool,
+}
+
+/// Reads a thread's memory, and tells how many bytes there were: fewer than
+/// asked for where the next page is not readable (`process_vm_readv(2)`).
+///
+/// # Errors
+///
+/// `EFAULT` or `EIO` for an address where nothing is, `EPERM` or `EACCES` for
+/// a process that may not be looked into, `ESRCH` or `ENOENT` for one that is
+/// gone.
+pub fn read_memory(tid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    match read_directly(tid, address, buffer) {
+        // Docker's profile before 23.0 has no process_vm_readv.
+        Err(Errno::EPERM | Errno::ENOSYS) => {
+            File::open(format!("/proc/{tid}/mem"))?.read_at(buffer, address)
+        }
+        result => Ok(result?),
+    }
+}
+
+fn read_directly(tid: i32, address: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let here = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // The kernel looks at the thread's address by itself.
+    let there = [address, buffer.len() as u64];
+    // SAFETY: `here` is writable for its length, `there` is laid out as an
+    // iovec of a 64-bit process, and the memory that it names is not ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_process_vm_readv,
+            tid,
+            &raw const here,
+            1_u64,
+            &raw const there,
+            1_u64,
+            0_u64,
+        )
+    };
+    Errno::result(result).map(|length| usize::try_from(length).unwrap_or(0))
+}
+
+/// What /proc says of a thread.
+///
+/// # Errors
+///
+/// `ENOENT` or `ESRCH` where it is gone or hidden (`hidepid`); `InvalidData`
+/// for what is no status.
+pub fn thread(tid: i32) -> io::Result<Thread> {
+    // Its name need not be UTF-8.
+    let status = fs::read(format!("/proc/{tid}/status"))?;
+    parse_status(&String::from_utf8_lossy(&status))
+        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+fn parse_status(status: &str) -> Option<Thread> {
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    // Real, effective, saved, for files.
+    let id = |name| field(name)?.split_ascii_whitespace().nth(3)?.parse().ok();
+    Some(Thread {
+        process: field("Tgid:")?.trim().parse().ok()?,
+        uid: id("Uid:")?,
+        gid: id("Gid:")?,
+        capabilities: u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?,
+    })
+}
+
+/// What a thread's socket speaks; none for what is no socket, or may not be
+/// looked at. The descriptor is not touched (`xattr(7)`).
+#[must_use]
+pub fn protocol(tid: i32, descriptor: RawFd) -> Option<Protocol> {
+    let path = CString::new(path_of(tid, descriptor)).ok()?;
+    let mut name = [0_u8; 32];
+    // SAFETY: both names are C strings, and `name` is writable for the length
+    // given.
+    let result = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            c"system.sockprotoname".as_ptr(),
+            name.as_mut_ptr().cast(),
+            name.len(),
+        )
+    };
+    let length = usize::try_from(Errno::result(result).ok()?).ok()?;
+    Some(parse_protocol(name.get(..length)?))
+}
+
+fn parse_protocol(name: &[u8]) -> Protocol {
+    match name.strip_suffix(b"\0").unwrap_or(name) {
+        b"TCP" | b"TCPv6" => Protocol::Tcp,
+        b"MPTCP" | b"MPTCPv6" => Protocol::Mptcp,
+        b"UDP" | b"UDPv6" => Protocol::Udp,
+        b"UNIX" | b"UNIX-STREAM" => Protocol::Unix,
+        _ => Protocol::Other,
+    }
+}
+
+/// The flags of a thread's descriptor, if it is open and may be looked at.
+#[must_use]
+pub fn flags(tid: i32, descriptor: RawFd) -> Option<DescriptorFlags> {
+    parse_flags(&fs::read_to_string(info_path(tid, descriptor)).ok()?)
+}
+
+fn parse_flags(info: &str) -> Option<DescriptorFlags> {
+    let octal = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let flags = i32::from_str_radix(octal.trim(), 8).ok()?;
+    Some(DescriptorFlags {
+        nonblocking: flags & libc::O_NONBLOCK != 0,
+        close_on_exec: flags & libc::O_CLOEXEC != 0,
+    })
+}
+
+/// The inode of a thread's socket; none for what is no socket. Two
+/// descriptors with one inode are one socket.
+#[must_use]
+pub fn inode(tid: i32, descriptor: RawFd) -> Option<u64> {
+    let status = fs::metadata(path_of(tid, descriptor)).ok()?;
+    status.file_type().is_socket().then(|| status.ino())
+}
+
+/// Whether any epoll descriptor of this process waits for that one of its
+/// descriptors, which has this inode. Once another socket is put in its
+/// place, that one would never be reported (`epoll(7)`).
+#[must_use]
+pub fn is_polled(process: i32, descriptor: RawFd, inode: u64) -> bool {
+    let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else {
+        return false;
+    };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let target = fs::read_link(entry.path()).ok()?;
+            let is_epoll = target.as_os_str() == "anon_inode:[eventpoll]";
+            is_epoll.then(|| entry.file_name().to_str()?.parse::<RawFd>().ok())?
+        })
+        .filter_map(|epoll| fs::read_to_string(info_path(process, epoll)).ok())
+        .any(|info| waits_for(&info, descriptor, inode))
+}
+
+/// `tfd: 5 events: 19 data: 5  pos:0 ino:1f2e sdev:8`, one for each that an
+/// epoll descriptor waits for.
+fn waits_for(info: &str, descriptor: RawFd, inode: u64) -> bool {
+    info.lines().any(|line| {
+        let Some(rest) = line.strip_prefix("tfd:") else {
+            return false;
+        };
+        let mut words = rest.split_ascii_whitespace();
+        let number = words.next().and_then(|number| number.parse().ok());
+        let known = words.find_map(|word| u64::from_str_radix(word.strip_prefix("ino:")?, 16).ok());
+        // The number may since be another file's. Old kernels do not say.
+        number == Some(descriptor) && known.is_none_or(|known| known == inode)
+    })
+}
+
+/// A duplicate of a process's descriptor, close-on-exec (`pidfd_getfd(2)`).
+///
+/// # Errors
+///
+/// `EPERM` under a container engine's profile, `ENOSYS` before Linux 5.6,
+/// `EBADF` for a descriptor that is not open, `ESRCH` for a process that is
+/// gone; `EINVAL` for a thread that leads none.
+pub fn duplicate(process: i32, descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open touches no memory.
+    let opened = unsafe { libc::syscall(libc::SYS_pidfd_open, process, 0_u32) };
+    let pidfd = owned(opened)?;
+    // SAFETY: pidfd_getfd touches no memory.
+    let duplicate =
+        unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), descriptor, 0_u32) };
+    owned(duplicate)
+}
+
+/// The descriptor that a call has just opened.
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    let descriptor = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
+    // SAFETY: it was just opened, and nothing else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn path_of(tid: i32, descriptor: RawFd) -> String {
+    format!("/proc/{tid}/fd/{descriptor}")
+}
+
+fn info_path(tid: i32, descriptor: RawFd) -> String {
+    format!("/proc/{tid}/fdinfo/{descriptor}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use super::super::poll::Poller;
+    use super::*;
+
+    fn own_pid() -> i32 {
+        i32::try_from(std::process::id()).unwrap()
+    }
+
+    #[test]
+    fn memory_is_read_by_either_way() {
+        let text = *b"what is there";
+        let address = text.as_ptr() as u64;
+        let mut buffer = [0; 13];
+        assert_eq!(read_memory(own_pid(), address, &mut buffer).unwrap(), 13);
+        assert_eq!(buffer, text);
+        let mut again = [0; 13];
+        let memory = File::open("/proc/self/mem").unwrap();
+        assert_eq!(memory.read_at(&mut again, address).unwrap(), 13);
+        assert_eq!(again, text);
+        assert_eq!(
+            read_memory(own_pid(), 8, &mut buffer)
+                .unwrap_err()
+                .raw_os_error(),
+            Some(libc::EFAULT)
+        );
+    }
+
+    #[test]
+    fn a_thread_knows_its_process() {
+        let (tid, found) = std::thread::spawn(|| {
+            // SAFETY: gettid has no precondition.
+            let tid = unsafe { libc::gettid() };
+            (tid, thread(tid).unwrap())
+        })
+        .join()
+        .unwrap();
+        assert_ne!(tid, own_pid());
+        assert_eq!(found.process, own_pid());
+        assert_eq!(found.uid, super::super::start::own_uid());
+        assert!(thread(1 << 23).is_err());
+    }
+
+    #[test]
+    fn a_status_is_read_exactly() {
+        let text = "Name:\tUid: 7\nTgid:\t42\nPid:\t43\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nCapEff:\t00000000a80425fb\n";
+        let expected = Thread {
+            process: 42,
+            uid: 4,
+            gid: 8,
+            capabilities: 0xa804_25fb,
+        };
+        assert_eq!(parse_status(text), Some(expected));
+        assert_eq!(parse_status("Tgid:\t42\n"), None);
+    }
+
+    #[test]
+    fn sockets_tell_what_they_speak() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let datagram = UnixDatagram::unbound().unwrap();
+        let file = File::open("/proc/self/status").unwrap();
+        let told = |fd: BorrowedFd<'_>| protocol(own_pid(), fd.as_raw_fd());
+        assert_eq!(told(tcp.as_fd()), Some(Protocol::Tcp));
+        assert_eq!(told(udp.as_fd()), Some(Protocol::Udp));
+        assert_eq!(told(stream.as_fd()), Some(Protocol::Unix));
+        assert_eq!(told(datagram.as_fd()), Some(Protocol::Unix));
+        assert_eq!(told(file.as_fd()), None);
+        assert_eq!(protocol(own_pid(), -1), None);
+        assert_eq!(parse_protocol(b"TCPv6\0"), Protocol::Tcp);
+        assert_eq!(parse_protocol(b"MPTCPv6\0"), Protocol::Mptcp);
+        assert_eq!(parse_protocol(b"NETLINK\0"), Protocol::Other);
+    }
+
+    #[test]
+    fn flags_and_inode_are_those_of_the_descriptor() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let raw = socket.as_raw_fd();
+        let told = |nonblocking| DescriptorFlags {
+            nonblocking,
+            close_on_exec: true,
+        };
+        assert_eq!(flags(own_pid(), raw), Some(told(false)));
+        socket.set_nonblocking(true).unwrap();
+        assert_eq!(flags(own_pid(), raw), Some(told(true)));
+        let copy = duplicate(own_pid(), raw).unwrap();
+        let found = inode(own_pid(), raw);
+        assert!(found.is_some());
+        assert_eq!(inode(own_pid(), copy.as_raw_fd()), found);
+        let file = File::open("/proc/self/status").unwrap();
+        assert_eq!(inode(own_pid(), file.as_raw_fd()), None);
+        assert_eq!(
+            duplicate(own_pid(), -1).unwrap_err().raw_os_error(),
+            Some(libc::EBADF)
+        );
+    }
+
+    #[test]
+    fn a_socket_that_is_waited_for_is_known() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let raw = socket.as_raw_fd();
+        let own = inode(own_pid(), raw).unwrap();
+        assert!(!is_polled(own_pid(), raw, own));
+        let poller = Poller::new().unwrap();
+        poller.add(&socket, 1).unwrap();
+        assert!(is_polled(own_pid(), raw, own));
+        assert!(!is_polled(own_pid(), raw, own + 1));
+        poller.remove(&socket).unwrap();
+        assert!(!is_polled(own_pid(), raw, own));
+        assert!(waits_for("pos:\t0\ntfd:        5 events: 19\n", 5, 1));
+        assert!(!waits_for("tfd:       55 events: 19\n", 5, 1));
+    }
+}
