@@ -6,6 +6,7 @@
 
 mod address;
 mod error;
+mod lane;
 mod unix;
 
 use std::ffi::c_int;
@@ -22,6 +23,7 @@ use super::signals::ARRIVAL;
 pub use address::Address;
 use address::{Transport, describe_local};
 pub use error::BindError;
+pub use lane::Instruction;
 use unix::OwnPath;
 
 /// How many connections may wait for a worker. The kernel takes the smaller
@@ -44,7 +46,8 @@ pub struct Listener {
 /// Makes a listening socket.
 ///
 /// TCP sockets have `SO_REUSEADDR`, so that connections of an earlier clinit
-/// in `TIME_WAIT` are no obstacle, and never `SO_REUSEPORT`.
+/// in `TIME_WAIT` are no obstacle, and not `SO_REUSEPORT`: with it they would
+/// join the sockets of another server that shares its port.
 ///
 /// # Errors
 ///
@@ -54,7 +57,7 @@ pub fn bind(address: &Address) -> Result<Listener, BindError> {
     let (socket, path) = match address {
         Address::TcpAny(port) => return bind_any(*port, |addr| Address::Tcp { addr, only_v6 }),
         Address::UdpAny(port) => return bind_any(*port, |addr| Address::Udp { addr, only_v6 }),
-        Address::Tcp { addr, only_v6 } => (listen_on(*addr, *only_v6), None),
+        Address::Tcp { addr, only_v6 } => (listen_on(*addr, *only_v6, |_| Ok(())), None),
         Address::Udp { addr, only_v6 } => (receive_on(*addr, *only_v6), None),
         Address::UnixAbstract(name) => (Ok(unix::bind_abstract(name)?), None),
         Address::Unix(path) => {
@@ -92,9 +95,14 @@ fn bind_any(port: u16, address: impl Fn(SocketAddr) -> Address) -> Result<Listen
     }
 }
 
-fn listen_on(addr: SocketAddr, only_v6: bool) -> io::Result<Socket> {
+fn listen_on(
+    addr: SocketAddr,
+    only_v6: bool,
+    prepare: impl FnOnce(&Socket) -> io::Result<()>,
+) -> io::Result<Socket> {
     let socket = internet_socket(addr, only_v6, Type::STREAM, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
+    prepare(&socket)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -136,6 +144,12 @@ impl Listener {
             transport,
             path,
         })
+    }
+
+    /// The IP address and port that it is bound to.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.local.as_socket()
     }
 
     /// The port it is bound to.

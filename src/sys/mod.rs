@@ -9,8 +9,10 @@
 //! it. The targets are 64-bit Linux on x86-64 and aarch64, with glibc or musl.
 
 pub mod affinity;
+pub mod binding;
 pub mod cgroup;
 pub mod clock;
+pub mod diag;
 pub mod errno;
 mod kill;
 pub mod listener;
