@@ -21,45 +21,61 @@ pub(super) struct Answer {
     pub(super) slot: Option<String>,
 }
 
+/// Half of a request for `/`, and the rest of it.
+const REQUEST: [&[u8]; 2] = [
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n",
+    b"Connection: close\r\n\r\n",
+];
+
 /// Asks for `/` on a connection of its own. Who has it is looked up below the
 /// process `init`, while the server waits for the rest of the request.
 pub(super) fn ask(address: SocketAddr, init: i32) -> io::Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, DEADLINE)?;
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n")?;
+    let mut stream = connect(address)?;
+    stream.write_all(REQUEST[0])?;
     let owner = owner_of_other_end(&stream, init)?;
     let copy = getpgid(Some(Pid::from_raw(owner)))?.as_raw();
     // In a container it knows itself by another pid.
     let known_as = status_field(owner, "NSpid:").unwrap_or_default();
-    let known_as = known_as.split_whitespace().last().map(str::to_owned);
-
-    stream.write_all(b"Connection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let is_good = answer
-        .strip_prefix("HTTP/1.")
-        .is_some_and(|rest| rest.get(1..6) == Some(" 200 "));
-    let (_, body) = answer
-        .split_once("\r\n\r\n")
-        .filter(|_| is_good)
-        .ok_or_else(|| io::Error::other(format!("no good answer: {answer:?}")))?;
+    let known_as = known_as.split_whitespace().last();
+    stream.write_all(REQUEST[1])?;
+    let body = read_answer(stream)?;
     let value = |name: &str| {
         let mut words = body.split_whitespace();
         words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     };
-    if let Some(pid) = value("pid")
-        && Some(pid) != known_as.as_deref()
-    {
-        let accepted = format!("{owner}, inside {known_as:?}");
-        let reason = format!("{pid} answered what {accepted}, has accepted");
+    let pid = value("pid");
+    if pid.is_some() && pid != known_as {
+        let reason = format!("{pid:?} answered what {owner}, inside {known_as:?}, accepted");
         return Err(io::Error::other(reason));
     }
     let slot = value("slot").filter(|slot| *slot != "-");
-    Ok(Answer {
-        copy,
-        slot: slot.map(str::to_owned),
-    })
+    let slot = slot.map(str::to_owned);
+    Ok(Answer { copy, slot })
+}
+
+/// Asks for `/` and does not wait: whoever gets the connection is chosen.
+pub(super) fn begin(address: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = connect(address)?;
+    stream.write_all(&REQUEST.concat())?;
+    Ok(stream)
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, DEADLINE)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    Ok(stream)
+}
+
+/// The body of a good answer, which ends with the connection.
+pub(super) fn read_answer(mut stream: TcpStream) -> io::Result<String> {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let is_good = answer.split(' ').nth(1) == Some("200");
+    match answer.split_once("\r\n\r\n") {
+        Some((_, body)) if is_good => Ok(body.to_owned()),
+        _ => Err(io::Error::other(format!("no good answer: {answer:?}"))),
+    }
 }
 
 /// The process that has accepted this connection, once one has.

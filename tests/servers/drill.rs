@@ -1,8 +1,10 @@
 //! What every server of the matrix has to do under clinit: all of its copies
-//! answer on the one port, one is killed, nobody is refused, and all answer
-//! again.
+//! answer on the one port; one stops, new connections go on to come to it, and
+//! it is killed; nobody is refused, whoever waited for it is answered, and all
+//! copies answer again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Pid, getpgid};
 
 use super::Server;
-use super::client::{Answer, ask};
+use super::client::{Answer, ask, begin, read_answer};
 use crate::harness::{DEADLINE, children, get, pidfd, readable, send};
 
 /// So many ask at a time, each holding its connection until somebody has it.
@@ -22,6 +24,10 @@ const CLIENTS: usize = 6;
 
 /// So many requests are sent as fast as they are answered.
 const HASTY_REQUESTS: usize = 4000;
+
+/// So many connections are made while a worker has stopped; it is not likely
+/// that none of them is for that one.
+const CONNECTIONS_BESIDE: usize = 24;
 
 /// Between two looks at what nobody tells.
 const TICK: Duration = Duration::from_millis(10);
@@ -88,7 +94,8 @@ impl Drill {
     fn all_answer(&self, victim: Option<i32>) -> Result<BTreeSet<i32>, String> {
         let addresses = self.server.addresses(self.port);
         let told = Mutex::new(Told::default());
-        let is_gone = AtomicBool::new(victim.is_none());
+        // A request that begins after this is none that the victim accepts.
+        let has_stopped = AtomicBool::new(victim.is_none());
         let is_over = AtomicBool::new(false);
         let learn = |is_late: bool, answer: io::Result<Option<Answer>>| {
             let mut told = told.lock().expect("no client has panicked");
@@ -103,7 +110,7 @@ impl Drill {
         };
         let client = |address: SocketAddr| {
             while !is_over.load(Ordering::SeqCst) {
-                let is_late = is_gone.load(Ordering::SeqCst);
+                let is_late = has_stopped.load(Ordering::SeqCst);
                 learn(is_late, ask(address, self.init).map(Some));
             }
         };
@@ -112,9 +119,25 @@ impl Drill {
                 if is_over.load(Ordering::SeqCst) {
                     return;
                 }
-                let is_late = is_gone.load(Ordering::SeqCst);
+                let is_late = has_stopped.load(Ordering::SeqCst);
                 learn(is_late, get(address).map(|_| None));
             }
+        };
+        let kill_beside_clients = |victim: i32| {
+            stop(victim)?;
+            has_stopped.store(true, Ordering::SeqCst);
+            let count = if self.holds_port {
+                CONNECTIONS_BESIDE
+            } else {
+                0
+            };
+            let addresses = addresses.iter().cycle().take(count);
+            let begun: Vec<_> = addresses.map(|address| begin(*address)).collect();
+            kill(victim)?;
+            for connection in begun {
+                learn(true, connection.and_then(read_answer).map(|_| None));
+            }
+            Ok(())
         };
         let there = thread::scope(|scope| {
             for address in addresses.iter().cycle().take(CLIENTS) {
@@ -123,17 +146,20 @@ impl Drill {
             if let (Some(_), Some(address)) = (victim, addresses.first()) {
                 scope.spawn(|| hasty_client(*address));
             }
-            let killed = victim.map_or(Ok(()), kill);
-            is_gone.store(true, Ordering::SeqCst);
+            let killed = victim.map_or(Ok(()), kill_beside_clients);
             let there = killed.and_then(|()| self.await_all(&told, victim));
             is_over.store(true, Ordering::SeqCst);
             there
         });
         let told = told.into_inner().expect("no client has panicked");
-        let (there, failures) = (there?, &told.failures);
+        let failures = &told.failures;
         if let Some(first) = failures.first() {
-            return Err(format!("{} requests failed: {first}", failures.len()));
+            return Err(format!(
+                "{} requests failed: {first}; {there:?}",
+                failures.len()
+            ));
         }
+        let there = there?;
         let is_strange = |copy: &&i32| !there.contains(copy) && victim != Some(**copy);
         let strange: Vec<_> = told.answers.keys().filter(is_strange).collect();
         if !strange.is_empty() {
@@ -170,7 +196,7 @@ impl Drill {
     }
 
     /// Whether this may befall a client; `is_late`: its request began when the
-    /// victim was gone.
+    /// victim had stopped.
     fn is_excused(&self, error: &io::Error, victim: Option<i32>, is_late: bool) -> bool {
         match victim {
             None => false,
@@ -198,6 +224,20 @@ impl Drill {
     }
 }
 
+/// Stops this process, and waits until all of its threads have.
+fn stop(victim: i32) -> Result<(), String> {
+    send(victim, libc::SIGSTOP);
+    wait_for("the victim stops", || {
+        let tasks = fs::read_dir(format!("/proc/{victim}/task"));
+        tasks.is_ok_and(|mut tasks| {
+            tasks.all(|task| {
+                let status = task.and_then(|task| fs::read_to_string(task.path().join("status")));
+                status.is_ok_and(|status| status.contains("\nState:\tT"))
+            })
+        })
+    })
+}
+
 /// Kills this process, and waits until it is gone.
 fn kill(victim: i32) -> Result<(), String> {
     let process = pidfd(victim).ok_or_else(|| format!("{victim} has ended already"))?;
@@ -207,6 +247,17 @@ fn kill(victim: i32) -> Result<(), String> {
     } else {
         Err(format!("{victim} still runs"))
     }
+}
+
+fn wait_for(what: &str, fact: impl Fn() -> bool) -> Result<(), String> {
+    let start = Instant::now();
+    while !fact() {
+        if start.elapsed() > DEADLINE {
+            return Err(format!("waited in vain for: {what}"));
+        }
+        thread::sleep(TICK);
+    }
+    Ok(())
 }
 
 fn is_refusal(error: &io::Error) -> bool {
