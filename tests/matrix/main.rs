@@ -1,9 +1,6 @@
 //! Ring 4 without containers: real servers, each started as it would be without
 //! clinit, four copies of it on one port. The engine tests run the same ones in
 //! containers.
-//!
-//! `MATRIX_COPIES=1` runs one copy of each and expects no port to outlive it:
-//! where that fails, the server or this test is at fault, not the sharing.
 
 #![expect(
     clippy::disallowed_methods,
@@ -25,13 +22,8 @@ mod servers;
 use harness::{Dir, Setup};
 use servers::{Drill, Server, free_port};
 
-fn copies() -> usize {
-    let given = std::env::var("MATRIX_COPIES");
-    given.map_or(4, |copies| copies.parse().expect("a number"))
-}
-
 fn serves_and_heals(server: Server) {
-    let (dir, port, copies) = (Dir::new(), free_port(), copies());
+    let (dir, port, copies) = (Dir::new(), free_port(), servers::copies());
     let writable = dir.path("");
     let Some(command) = server.command(port, writable.trim_end_matches('/')) else {
         return;

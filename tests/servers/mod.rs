@@ -143,6 +143,14 @@ fn with_arguments(program: String, arguments: &[&str]) -> Vec<String> {
     std::iter::once(program).chain(arguments).collect()
 }
 
+/// How many copies of each are to run: 4. `MATRIX_COPIES=1` runs one of each,
+/// and expects no port to outlive it: where that fails, a server or these tests
+/// are at fault, not the sharing.
+pub(crate) fn copies() -> usize {
+    let given = std::env::var("MATRIX_COPIES");
+    given.map_or(4, |copies| copies.parse().expect("a number"))
+}
+
 /// A port of all loopback addresses that nobody listens on, below those that
 /// the kernel chooses from: a client's own port may be any of these.
 pub(crate) fn free_port() -> u16 {
