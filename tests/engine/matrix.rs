@@ -4,11 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::engine::{Container, Engine};
 use crate::runner::Test;
 use crate::servers::drill::workers;
-use crate::servers::{self, DIRECTORY, Drill, Server, build, free_port};
+use crate::servers::{self, DIRECTORY, Drill, Server, free_port};
 
 pub(crate) const TESTS: &[Test<Engine>] = &[
     ("matrix_node", |engine| heals(engine, Server::Node, &[])),
@@ -47,28 +48,19 @@ pub(crate) const TESTS: &[Test<Engine>] = &[
             &["--security-opt", &current_profile()],
         );
     }),
+    ("profiles_refuse_what_they_are_to", |engine| {
+        profiles_refuse_what_they_are_to(engine);
+    }),
     ("one_worker_where_seccomp_is_unknown", |engine| {
-        runs_one(engine, "unknown", &refusal(&["seccomp"], ENOSYS, ""));
+        runs_one(engine, &seccomp_is_unknown());
     }),
     ("one_worker_where_seccomp_has_no_listener", |engine| {
-        // As gVisor answers it.
-        let has_flag =
-            r#", "args": [{"index": 1, "value": 8, "valueTwo": 8, "op": "SCMP_CMP_MASKED_EQ"}]"#;
-        runs_one(
-            engine,
-            "no-listener",
-            &refusal(&["seccomp"], EINVAL, has_flag),
-        );
+        runs_one(engine, &seccomp_has_no_listener());
     }),
     ("one_worker_where_no_worker_can_be_looked_into", |engine| {
-        let calls = ["ptrace", "process_vm_readv", "pidfd_getfd"];
-        runs_one(engine, "no-look", &refusal(&calls, EPERM, ""));
+        runs_one(engine, &no_looking());
     }),
 ];
-
-const EPERM: u32 = 1;
-const EINVAL: u32 = 22;
-const ENOSYS: u32 = 38;
 
 /// What Kubernetes calls "restricted"; the engine's own seccomp profile is in
 /// force where no option says otherwise.
@@ -94,11 +86,134 @@ fn current_profile() -> String {
     format!("seccomp={}", profile.display())
 }
 
+/// As kernels without it answer.
+fn seccomp_is_unknown() -> String {
+    refusal(&["seccomp"], libc::ENOSYS, "")
+}
+
+/// As gVisor answers where a listener is asked for.
+fn seccomp_has_no_listener() -> String {
+    let flag = r#"{"index": 1, "value": 8, "valueTwo": 8, "op": "SCMP_CMP_MASKED_EQ"}"#;
+    refusal(
+        &["seccomp"],
+        libc::EINVAL,
+        &format!(r#", "args": [{flag}]"#),
+    )
+}
+
+fn no_looking() -> String {
+    let calls = ["ptrace", "process_vm_readv", "pidfd_getfd"];
+    refusal(&calls, libc::EPERM, "")
+}
+
 /// A profile that refuses these calls, with these arguments, and no other.
-fn refusal(calls: &[&str], errno: u32, arguments: &str) -> String {
+fn refusal(calls: &[&str], errno: i32, arguments: &str) -> String {
     format!(
         r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{{"names": {calls:?}, "action": "SCMP_ACT_ERRNO", "errnoRet": {errno}{arguments}}}]}}"#
     )
+}
+
+/// The option that puts a profile in force.
+fn written(engine: &Engine, profile: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("profile-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let file = engine.directory(&name).join("seccomp.json");
+    fs::write(&file, profile).expect("a profile");
+    format!("seccomp={}", file.display())
+}
+
+/// What a container is told that makes these calls. Each has arguments for
+/// which the kernel's own answer is not the profile's.
+const ATTEMPTS: &str = r#"
+import ctypes, sys
+call = ctypes.CDLL(None, use_errno=True).syscall
+for words in sys.argv[1:]:
+    ctypes.set_errno(0)
+    call(*(ctypes.c_long(int(word)) for word in words.split(",")))
+    print(ctypes.get_errno())
+"#;
+
+/// A profile with a mistake would let a test pass, or fail, for nothing.
+fn profiles_refuse_what_they_are_to(engine: &Engine) {
+    const NONE: i64 = -1;
+    let nobody = i64::from(i32::MAX);
+    let ptrace = (vec![libc::SYS_ptrace, 16, nobody], libc::ESRCH);
+    let process_vm_readv = (vec![libc::SYS_process_vm_readv, nobody, 0, 0, 0, 0, 0], 0);
+    let pidfd_getfd = (vec![libc::SYS_pidfd_getfd, NONE, 0, 0], libc::EBADF);
+    // SECCOMP_SET_MODE_FILTER with a listener, of a filter that is not there.
+    let seccomp = (vec![libc::SYS_seccomp, 1, 8, 0], libc::EFAULT);
+    let without_listener = (vec![libc::SYS_seccomp, 1, 0, 0], libc::EFAULT);
+    let unshare = (vec![libc::SYS_unshare, 0], 0);
+    let clone3 = (vec![libc::SYS_clone3, 0, 0], libc::EINVAL);
+    let refused = |(call, _): &(Vec<i64>, i32), errno| (call.clone(), errno);
+    let cases = [
+        (
+            current_profile(),
+            vec![
+                ptrace.clone(),
+                process_vm_readv.clone(),
+                seccomp.clone(),
+                refused(&pidfd_getfd, libc::EPERM),
+                refused(&unshare, libc::EPERM),
+                refused(&clone3, libc::ENOSYS),
+            ],
+        ),
+        (
+            written(engine, &seccomp_is_unknown()),
+            vec![
+                refused(&seccomp, libc::ENOSYS),
+                refused(&without_listener, libc::ENOSYS),
+                ptrace.clone(),
+                pidfd_getfd.clone(),
+            ],
+        ),
+        (
+            written(engine, &seccomp_has_no_listener()),
+            vec![refused(&seccomp, libc::EINVAL), without_listener, unshare],
+        ),
+        (
+            written(engine, &no_looking()),
+            vec![
+                seccomp,
+                refused(&ptrace, libc::EPERM),
+                refused(&process_vm_readv, libc::EPERM),
+                refused(&pidfd_getfd, libc::EPERM),
+            ],
+        ),
+    ];
+    let dockerfile = "FROM scratch\nENTRYPOINT [\"/usr/bin/python3\"]\n";
+    engine.image("attempts", dockerfile, &[]);
+    let mounts = tree();
+    for (profile, calls) in cases {
+        let own = ["run", "--rm", "--network", "none", "--security-opt"];
+        let words: Vec<String> = own
+            .iter()
+            .map(|word| (*word).to_owned())
+            .chain([profile.clone()])
+            .chain(RESTRICTED.iter().map(|word| (*word).to_owned()))
+            .chain(mounts.iter().cloned())
+            .chain(["attempts", "-c", ATTEMPTS].map(str::to_owned))
+            .chain(calls.iter().map(|(call, _)| {
+                let numbers: Vec<String> = call.iter().map(ToString::to_string).collect();
+                numbers.join(",")
+            }))
+            .collect();
+        let output = engine.succeed(&words);
+        let found: Vec<&str> = output.lines().collect();
+        let expected: Vec<String> = calls.iter().map(|(_, errno)| errno.to_string()).collect();
+        assert_eq!(found, expected, "{profile}: {calls:?}");
+    }
+}
+
+/// The options that mount it.
+fn tree() -> Vec<String> {
+    let places = TREE.iter().map(Path::new).filter(|place| place.is_dir());
+    places.map(mount).collect()
+}
+
+fn mount(place: &Path) -> String {
+    let place = place.display();
+    format!("--volume={place}:{place}:ro")
 }
 
 /// Starts clinit with so many instances of a server in a container.
@@ -108,10 +223,12 @@ fn start<'a>(
     instances: usize,
     options: &[&str],
 ) -> Option<(Container<'a>, Drill)> {
+    // The same names in every run: images are kept.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let port = free_port();
     let writable = "/tmp";
     let mut command = server.command(port, writable)?;
-    let name = format!("matrix-{port}");
+    let name = format!("matrix-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let clinit = PathBuf::from(env!("CARGO_BIN_EXE_clinit"));
     let mut mounts: Vec<String> = Vec::new();
     if is_static(server) {
@@ -123,12 +240,13 @@ fn start<'a>(
     } else {
         let dockerfile = "FROM scratch\nCOPY clinit /\nENTRYPOINT [\"/clinit\"]\n";
         engine.image(&name, dockerfile, &[(&clinit, "clinit")]);
-        let tree = TREE.iter().map(Path::new);
-        let own = [DIRECTORY.as_path(), build::VENV.as_path()];
-        let places = tree.chain(own).filter(|path| path.is_dir());
-        for place in places {
-            let place = place.display();
-            mounts.push(format!("--volume={place}:{place}:ro"));
+        mounts.extend(tree());
+        mounts.push(mount(&DIRECTORY));
+        let program = Path::new(command.first().expect("a program"));
+        if !TREE.iter().any(|place| program.starts_with(place)) {
+            // PLACE/bin/PROGRAM, such as a virtual environment's.
+            let place = program.ancestors().nth(2).expect("an absolute path");
+            mounts.push(mount(place));
         }
         // nginx and gunicorn write there, with and without clinit.
         mounts.push(format!("--tmpfs={writable}"));
@@ -175,12 +293,8 @@ fn heals(engine: &Engine, server: Server, options: &[&str]) {
 
 /// Where ports cannot be shared, one worker serves, whatever was asked for, and
 /// one line says what can be done.
-fn runs_one(engine: &Engine, name: &str, profile: &str) {
-    let file = engine
-        .directory(&format!("profile-{name}"))
-        .join("seccomp.json");
-    fs::write(&file, profile).expect("a profile");
-    let profile = format!("seccomp={}", file.display());
+fn runs_one(engine: &Engine, profile: &str) {
+    let profile = written(engine, profile);
     let options = ["--security-opt", &profile];
     let Some((container, drill)) = start(engine, Server::C, 4, &options) else {
         return;
@@ -189,11 +303,11 @@ fn runs_one(engine: &Engine, name: &str, profile: &str) {
     let there = workers(drill.init);
     container.stop();
     let log = container.log();
-    assert_eq!(there.len(), 1, "{there:?}");
     let says = |line: &&str| line.contains("--share off") && line.contains("-l");
     let warnings = log.lines().filter(says).count();
     assert_eq!(warnings, 1, "lines that say what can be done");
-    // No other has tried, in vain.
+    // No other is there, nor has one been, in vain.
+    assert_eq!(there.len(), 1, "{there:?}");
     assert!(!log.contains("server: bind: "), "a second one has tried");
     assert_eq!(container.inspect(".State.ExitCode"), "0");
 }

@@ -35,14 +35,13 @@ pub(crate) static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     path
 });
 
-/// Where .ci/run installs packages from `PyPI`.
-pub(crate) static VENV: LazyLock<PathBuf> = LazyLock::new(|| {
+/// A program where .ci/run installs packages from `PyPI`.
+fn in_venv(name: &str) -> Option<PathBuf> {
+    // This is target/tmp, or target/TRIPLE/tmp.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).ancestors();
-    // It is target/tmp, or target/TRIPLE/tmp.
-    let venvs = target.skip(1).take(2).map(|path| path.join("ci-venv"));
-    let found = venvs.into_iter().find(|path| path.is_dir());
-    found.unwrap_or_else(|| PathBuf::from("/nonexistent"))
-});
+    let programs = target.map(|path| path.join("ci-venv/bin").join(name));
+    programs.skip(1).take(2).find(|path| path.is_file())
+}
 
 /// The program of this name, its links followed.
 pub(super) fn installed(name: &str) -> Result<String, String> {
@@ -59,14 +58,8 @@ pub(super) fn installed(name: &str) -> Result<String, String> {
 /// of .ci/run, or the first on the PATH.
 pub(super) fn from_pypi(name: &str, variable: &str) -> Result<String, String> {
     let given = std::env::var_os(variable).map(PathBuf::from);
-    let path = VENV.join("bin").join(name);
-    let found = given
-        .or_else(|| path.is_file().then_some(path))
-        .or_else(|| program(name));
-    let found = found.ok_or_else(|| {
-        let here = VENV.display();
-        format!("there is no {name}, in {variable}, in {here} or on the PATH")
-    })?;
+    let found = given.or_else(|| in_venv(name)).or_else(|| program(name));
+    let found = found.ok_or_else(|| format!("there is no {name}, in {variable} or on the PATH"))?;
     // A shim without a version behind it is none.
     run(Command::new(&found).arg("--version"))?;
     Ok(found.display().to_string())
@@ -105,12 +98,8 @@ pub(super) fn go() -> Result<String, String> {
 pub(super) fn go_with_mptcp() -> Result<String, String> {
     static MADE: Made = LazyLock::new(|| {
         let given = std::env::var_os("GO_MPTCP").map(PathBuf::from);
-        let installed = || {
-            let path = VENV.join("bin/go");
-            path.is_file().then_some(path)
-        };
-        let go = given.or_else(installed).or_else(|| program("go"));
-        let go = go.ok_or("there is no go, in GO_MPTCP, in the venv or on the PATH")?;
+        let go = given.or_else(|| in_venv("go")).or_else(|| program("go"));
+        let go = go.ok_or("there is no go, in GO_MPTCP or on the PATH")?;
         // go version go1.27.3 linux/amd64
         let version = run(Command::new(&go).arg("version"))?;
         let minor = version.split("go1.").nth(1).and_then(|rest| {

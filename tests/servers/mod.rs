@@ -1,7 +1,7 @@
 //! Servers that know nothing of clinit: each is started as it would be without
 //! it, is told its port the way that it always is, and binds that itself.
 
-pub(crate) mod build;
+mod build;
 mod client;
 pub(crate) mod drill;
 
