@@ -19,6 +19,7 @@ mod engine;
 mod harness;
 mod http;
 mod matrix;
+mod profiles;
 mod runner;
 #[path = "../servers/mod.rs"]
 mod servers;
