@@ -9,8 +9,20 @@
 
 mod cases;
 mod engine;
+#[path = "../harness/mod.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    clippy::indexing_slicing,
+    reason = "other tests use the rest"
+)]
+mod harness;
 mod http;
+mod matrix;
+mod profiles;
 mod runner;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod until;
 
 use std::process::ExitCode;
@@ -43,22 +55,23 @@ const TESTS: &[Test<Engine>] = &[
 
 fn main() -> ExitCode {
     let arguments = Arguments::read(std::env::args().skip(1));
+    let tests = [TESTS, matrix::TESTS].concat();
     if arguments.lists {
-        return runner::list(TESTS, &arguments);
+        return runner::list(&tests, &arguments);
     }
-    let chosen = arguments.choose(TESTS);
+    let chosen = arguments.choose(&tests);
     if chosen.is_empty() {
-        return runner::report(0, &[], 0, TESTS.len());
+        return runner::report(0, &[], 0, tests.len());
     }
     match Engine::start() {
-        Ok(engine) => runner::run(&chosen, &engine, TESTS.len()),
+        Ok(engine) => runner::run(&chosen, &engine, tests.len()),
         Err(reason) => {
             eprintln!("\nRING 4 CANNOT RUN HERE: no Docker engine ({reason})\n");
             if std::env::var_os("CI").is_some_and(|value| value == "true") {
                 let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
-                return runner::report(0, &names, 0, TESTS.len());
+                return runner::report(0, &names, 0, tests.len());
             }
-            runner::ignore(&chosen, TESTS.len())
+            runner::ignore(&chosen, tests.len())
         }
     }
 }
