@@ -55,6 +55,14 @@ impl Ports {
                 _ => Bind::Join { first: true },
             };
         };
+        if listener.is_own {
+            // Its worker was given a lane when it started.
+            let lanes = listener.lanes.iter();
+            let mut held = lanes.filter(|lane| lane.lease.is_to(worker));
+            return held
+                .next()
+                .map_or(Bind::Proceed, |lane| Bind::Lend(lane.id));
+        }
         if listener.is_held_by(worker) {
             return Bind::Again;
         }
@@ -146,6 +154,20 @@ impl Ports {
     pub fn has_port(&self, port: u16) -> bool {
         let mut listeners = self.listeners.values();
         listeners.any(|listener| listener.address.port() == port)
+    }
+
+    /// Whether any listener has exactly this address.
+    #[must_use]
+    pub fn has_address(&self, address: SocketAddr) -> bool {
+        self.at(address).is_some()
+    }
+
+    /// Whether a lane is at this port, and is not of clinit's making.
+    #[must_use]
+    pub fn is_captured_at(&self, lane: LaneId, port: u16) -> bool {
+        let here = self.listeners.values();
+        let mut here = here.filter(|of| !of.is_own && of.address.port() == port);
+        here.any(|listener| listener.all().any(|known| known.id == lane))
     }
 
     fn at(&self, address: SocketAddr) -> Option<(super::ListenerId, &Listener)> {

@@ -138,9 +138,35 @@ impl Ports {
         queued: &dyn Fn(LaneId) -> u32,
     ) -> Option<LaneId> {
         let listener = self.listeners.get_mut(&listener)?;
-        let lane = listener.best_free(queued)?;
+        let shared = |lane: &&Lane| matches!(lane.lease, Lease::Shared(_));
+        let shared = listener.lanes.iter().find(shared).map(|lane| lane.id);
+        let lane = shared.or_else(|| listener.best_free(queued))?;
         listener.lease(lane, worker);
         Some(lane)
+    }
+
+    /// A lane of clinit's own that every worker shares.
+    pub fn made_for_all(&mut self, listener: ListenerId) -> LaneId {
+        let id = self.next_lane_id();
+        if let Some(listener) = self.listeners.get_mut(&listener) {
+            let lease = Lease::Shared(BTreeSet::new());
+            listener.lanes.push(Lane::new(id, lease));
+        }
+        id
+    }
+
+    /// Any lane of a listener.
+    #[must_use]
+    pub fn first_lane(&self, listener: ListenerId) -> Option<LaneId> {
+        let listener = self.listeners.get(&listener)?;
+        listener.lanes.first().map(|lane| lane.id)
+    }
+
+    /// Whether a lane is the one queue of all workers.
+    #[must_use]
+    pub fn is_shared(&self, lane: LaneId) -> bool {
+        let mut lanes = self.listeners.values().flat_map(Listener::all);
+        lanes.any(|known| known.id == lane && matches!(known.lease, Lease::Shared(_)))
     }
 
     // ---- workers ----
@@ -217,6 +243,14 @@ impl Ports {
         all.filter(|lane| lane.lease.is_to(worker))
             .map(|lane| lane.id)
             .collect()
+    }
+
+    /// The lane of a listener that a worker holds.
+    #[must_use]
+    pub fn lane_of(&self, worker: WorkerId, listener: ListenerId) -> Option<LaneId> {
+        let mut lanes = self.listeners.get(&listener)?.all();
+        let held = lanes.find(|lane| lane.lease.is_to(worker));
+        held.map(|lane| lane.id)
     }
 
     /// Every lane that listens.

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::supervisor::Served;
 use crate::sys::proc::{self, Process};
 
+use super::lanes::Lanes;
 use super::listeners::Listeners;
 use super::workers::Worker;
 
@@ -27,11 +29,16 @@ const LOOKS: u32 = 3;
 /// What it started is known by the address of its notify socket, which is in
 /// no other environment. Where clinit may not read that of another user's
 /// process (`proc_pid_environ(5)`) it finds none.
-pub(super) fn left_a_server(worker: &Worker, age: Duration, listeners: &Listeners) -> bool {
+pub(super) fn left_a_server(
+    worker: &Worker,
+    age: Duration,
+    listeners: &Listeners,
+    lanes: &Lanes,
+) -> bool {
     let Some(notify) = worker
         .notify
         .as_ref()
-        .filter(|_| age < STARTING && !worker.served)
+        .filter(|_| age < STARTING && worker.served == Served::Unknown)
     else {
         return false;
     };
@@ -53,6 +60,7 @@ pub(super) fn left_a_server(worker: &Worker, age: Duration, listeners: &Listener
         let mut sockets = proc::listening_inodes();
         // A UDP socket listens without being said to.
         sockets.extend(listeners.inodes());
+        sockets.extend(lanes.inodes());
         holds_any(&left, &sockets)
     })
 }

@@ -1,43 +1,45 @@
-//! The listeners that clinit makes or was given, and what passes through
-//! their queues.
+//! The listeners that clinit makes or was given, and hands down.
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::config::{Bound, Dialects, ListenAddress, ListenerSpec};
-use crate::sys::errno::describe;
+use crate::config::{Bound, Dialects, ListenAddress, ListenerSpec, Share};
+use crate::port::ListenerId;
+use crate::supervisor::WorkerId;
 use crate::sys::listener::{self, Address, BindError, Listener};
+
+use super::lanes::Lanes;
 
 /// The number that a worker finds its first listener under.
 const FIRST_FD: i32 = 3;
 
-/// One listener and what is known of its queue.
+/// What there is of a listener.
+enum Kind {
+    /// One socket, which every worker has: no TCP, so nothing that could be
+    /// steered.
+    Plain {
+        socket: Listener,
+        /// How many connections have arrived while that was told.
+        arrivals: u32,
+    },
+    /// Lanes, of which each worker has one.
+    Lanes(ListenerId),
+}
+
+/// One listener.
 struct Held {
     name: Option<String>,
-    socket: Listener,
-    /// How many connections have arrived while it was watched.
-    arrivals: u32,
+    /// Where it listens, as `--listen` takes it.
+    local: String,
+    port: Option<u16>,
+    kind: Kind,
 }
 
 /// All listeners, in the order of their descriptors.
 #[derive(Default)]
 pub(super) struct Listeners {
     held: Vec<Held>,
-    watched: bool,
-    /// Whether arrivals may be told of. They are sent in clinit's name, and a
-    /// worker that shares the listener can have SIGKILL sent in their place:
-    /// so not where it could not send that itself.
-    may_announce: bool,
-}
-
-/// The state of all queues when a worker started.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Baseline(Vec<Queue>);
-
-#[derive(Clone, Copy, Debug)]
-struct Queue {
-    waiting: u32,
-    arrivals: u32,
+    told: bool,
 }
 
 impl Listeners {
@@ -46,29 +48,47 @@ impl Listeners {
     pub(super) fn open(
         adopted: Vec<(Option<String>, Listener)>,
         specs: &[ListenerSpec],
-        may_announce: bool,
+        share: Share,
+        lanes: &mut Lanes,
     ) -> Result<Self, BindError> {
-        let mut held: Vec<Held> = adopted
-            .into_iter()
-            .map(|(name, socket)| Held {
-                name,
-                socket,
-                arrivals: 0,
-            })
-            .collect();
+        let mut listeners = Self::default();
+        for (name, socket) in adopted {
+            // Others may have it too, who expect it as it is.
+            listeners.hold(name, socket, Share::Queue, lanes);
+        }
         for spec in specs {
             let socket = listener::bind(&address(spec, specs))?;
-            held.push(Held {
-                name: spec.name.clone(),
+            listeners.hold(spec.name.clone(), socket, share, lanes);
+        }
+        Ok(listeners)
+    }
+
+    fn hold(&mut self, name: Option<String>, socket: Listener, share: Share, lanes: &mut Lanes) {
+        let (local, port) = (socket.local(), socket.port());
+        let kind = match socket.address().filter(|_| socket.counts_its_queue()) {
+            None => Kind::Plain {
                 socket,
                 arrivals: 0,
-            });
-        }
-        Ok(Self {
-            held,
-            watched: false,
-            may_announce,
-        })
+            },
+            Some(address) => {
+                let listener = lanes.change().open(address);
+                let own_lanes = matches!(share, Share::Auto | Share::Slots);
+                // It is bound, so nobody else has the address: from here on
+                // it can be shared.
+                let lane = match socket.share_port() {
+                    Ok(()) if own_lanes => lanes.change().made(listener),
+                    Ok(()) | Err(_) => lanes.change().made_for_all(listener),
+                };
+                lanes.hold(lane, socket);
+                Kind::Lanes(listener)
+            }
+        };
+        self.held.push(Held {
+            name,
+            local,
+            port,
+            kind,
+        });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -77,16 +97,45 @@ impl Listeners {
 
     /// Where they listen, for people.
     pub(super) fn addresses(&self) -> String {
-        let addresses: Vec<_> = self.held.iter().map(|held| held.socket.local()).collect();
+        let addresses: Vec<_> = self.held.iter().map(|held| held.local.as_str()).collect();
         addresses.join(", ")
     }
 
-    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        self.held.iter().map(|held| held.socket.as_fd()).collect()
+    /// Those that have lanes.
+    pub(super) fn with_lanes(&self) -> impl Iterator<Item = ListenerId> + '_ {
+        self.held.iter().filter_map(|held| match held.kind {
+            Kind::Plain { .. } => None,
+            Kind::Lanes(listener) => Some(listener),
+        })
     }
 
+    /// What a worker finds as its descriptors, once it has its lanes.
+    pub(super) fn descriptors<'a>(
+        &'a self,
+        worker: WorkerId,
+        lanes: &'a Lanes,
+    ) -> Vec<BorrowedFd<'a>> {
+        let of = |held: &'a Held| match &held.kind {
+            Kind::Plain { socket, .. } => Some(socket.as_fd()),
+            Kind::Lanes(listener) => {
+                let lane = lanes.ports.lane_of(worker, *listener)?;
+                lanes.descriptor(lane)
+            }
+        };
+        self.held.iter().filter_map(of).collect()
+    }
+
+    /// The inodes of the sockets that have no lanes.
     pub(super) fn inodes(&self) -> impl Iterator<Item = u64> + '_ {
-        self.held.iter().map(|held| held.socket.inode())
+        self.plain().map(|(_, socket, _)| socket.inode())
+    }
+
+    fn plain(&self) -> impl Iterator<Item = (usize, &Listener, u32)> + '_ {
+        let held = self.held.iter().enumerate();
+        held.filter_map(|(index, held)| match &held.kind {
+            Kind::Plain { socket, arrivals } => Some((index, socket, *arrivals)),
+            Kind::Lanes(_) => None,
+        })
     }
 
     /// What a worker's arguments may refer to.
@@ -96,7 +145,7 @@ impl Listeners {
             .map(|(fd, held)| Bound {
                 name: held.name.as_deref(),
                 fd,
-                port: held.socket.port(),
+                port: held.port,
             })
             .collect()
     }
@@ -122,7 +171,7 @@ impl Listeners {
         let numbered = || (FIRST_FD..).zip(&self.held);
         if dialects.server_starter {
             let pairs: Vec<_> = numbered()
-                .map(|(fd, held)| format!("{}={fd}", starter_name(&held.socket)))
+                .map(|(fd, held)| format!("{}={fd}", starter_name(held)))
                 .collect();
             variables.push(("SERVER_STARTER_PORT", pairs.join(";")));
         }
@@ -143,106 +192,64 @@ impl Listeners {
             .map(|(index, fd)| (format!("EINHORN_FD_{index}"), fd.to_string()))
     }
 
-    // ---- whether anything is taken from the queues ----
-    //
-    // A worker that exits right after it served is no failed start. Nobody
-    // tells who took a connection, but a queue that is shorter than what was
-    // there and what came has been taken from.
+    // ---- queues of the sockets that have no lanes ----
 
-    /// How many wait in each queue.
-    pub(super) fn waiting(&self) -> Vec<u32> {
-        self.held.iter().map(|held| held.socket.queued()).collect()
+    /// How many wait at each, and how many have arrived while that was told.
+    /// Of such a socket it is only known whether anything waits.
+    pub(super) fn queues(&self) -> impl Iterator<Item = (usize, u32, u32)> + '_ {
+        self.plain()
+            .map(|(index, socket, arrivals)| (index, socket.queued(), arrivals))
     }
 
-    /// The queues, with what waits in them and what has arrived so far.
-    pub(super) fn baseline(&self, waiting: &[u32]) -> Baseline {
-        let queues = self.held.iter().zip(waiting).map(|(held, &waiting)| Queue {
-            waiting,
-            arrivals: held.arrivals,
-        });
-        Baseline(queues.collect())
-    }
-
-    /// Whether a connection has certainly been taken since. Of other sockets
-    /// than TCP ones it is only known whether anything waits.
-    pub(super) fn taken_since(&self, baseline: &Baseline, waiting: &[u32]) -> bool {
-        let queues = self.held.iter().zip(&baseline.0).zip(waiting);
-        queues.into_iter().any(|((held, then), &waiting)| {
-            let came = held.arrivals.wrapping_sub(then.arrivals);
-            let known = held.socket.counts_its_queue() || waiting == 0;
-            known && then.waiting.saturating_add(came) > waiting
-        })
-    }
-
-    /// Has arrivals told, from the start of a worker until it has proved
-    /// itself; never for good, since each costs a wake-up. Asked for at every
-    /// start, for a worker may have turned it off.
-    pub(super) fn watch(&mut self) {
-        if self.may_announce {
-            self.watched = true;
-            self.announce(true);
+    /// Has arrivals told, or not.
+    pub(super) fn tell_arrivals(&mut self, wanted: bool) {
+        if std::mem::replace(&mut self.told, wanted) == wanted {
+            return;
         }
-    }
-
-    /// Makes each listen again that a worker has shut down (invariant 7).
-    pub(super) fn revive(&self) {
-        for held in &self.held {
-            if let Err(error) = held.socket.revive() {
-                log::warn!(
-                    "cannot listen on {} again: {}",
-                    held.socket.local(),
-                    describe(&error)
-                );
+        for (_, socket, _) in self.plain() {
+            if let Err(error) = socket.announce(wanted) {
+                log::debug!("cannot watch {}: {error}", socket.local());
             }
         }
     }
 
-    /// Whether nothing waits in any queue.
-    pub(super) fn are_idle(&self) -> bool {
-        self.held.iter().all(|held| held.socket.queued() == 0)
+    /// Asks anew for what a worker may have turned off.
+    pub(super) fn tell_again(&mut self) {
+        self.told = false;
     }
 
-    pub(super) fn unwatch(&mut self) {
-        if std::mem::take(&mut self.watched) {
-            self.announce(false);
-        }
-    }
-
-    fn announce(&self, on: bool) {
-        for held in &self.held {
-            if let Err(error) = held.socket.announce(on) {
-                log::debug!("cannot watch {}: {error}", held.socket.local());
-            }
-        }
-    }
-
-    /// Counts an arrival at the listener with this descriptor.
+    /// Counts an arrival at the socket with this descriptor.
     pub(super) fn arrived(&mut self, descriptor: i32) {
-        let mut held = self.held.iter_mut();
-        if let Some(held) = held.find(|held| held.socket.descriptor() == descriptor) {
-            held.arrivals = held.arrivals.wrapping_add(1);
+        for held in &mut self.held {
+            if let Kind::Plain { socket, arrivals } = &mut held.kind
+                && socket.descriptor() == descriptor
+            {
+                *arrivals = arrivals.wrapping_add(1);
+            }
         }
     }
 
     /// Closes clinit's copies: with a worker's last one the socket is closed,
     /// and late clients fail at once.
     pub(super) fn close(&mut self) {
-        self.unwatch();
+        self.tell_arrivals(false);
         self.held.clear();
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.socket.remove_path();
+        if let Kind::Plain { socket, .. } = &self.kind {
+            socket.remove_path();
+        }
     }
 }
 
-fn starter_name(socket: &Listener) -> String {
-    let local = socket.local();
-    match (socket.port(), local.strip_prefix("[::]:")) {
+fn starter_name(held: &Held) -> String {
+    match (held.port, held.local.strip_prefix("[::]:")) {
         (Some(port), Some(_)) => port.to_string(),
-        _ => local
+        _ => held
+            .local
             .trim_start_matches("udp:")
             .trim_start_matches("unix:")
             .to_owned(),

@@ -4,13 +4,17 @@
 //! loop runs, nothing returns an error.
 
 mod background;
+mod capture;
 mod closing;
 mod cpus;
+mod emptying;
+mod lanes;
 mod listeners;
 mod log;
 mod notes;
 mod perform;
 mod plan;
+mod proof;
 mod reaping;
 mod seconds;
 mod start;
@@ -21,11 +25,15 @@ mod workers;
 
 use std::collections::VecDeque;
 
+use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
 use crate::sys::poll::Poller;
 use crate::sys::signals::SignalQueue;
 use crate::sys::{clock, random};
+use capture::Capture;
 use closing::Closing;
+use emptying::Emptying;
+use lanes::Lanes;
 use listeners::Listeners;
 use plan::Plan;
 pub use start::run;
@@ -40,7 +48,17 @@ struct Shell {
     signals: SignalQueue,
     supervisor: Supervisor,
     plan: Plan,
+    /// What shows that a worker is ready.
+    ready: Ready,
     listeners: Listeners,
+    lanes: Lanes,
+    /// Whether arrivals may be told of. They are sent in clinit's name, and a
+    /// worker that shares the socket can have SIGKILL sent in their place: so
+    /// not where it could not send that itself.
+    may_be_told: bool,
+    capture: Capture,
+    /// Workers that are to take what waits for them before they stop.
+    emptying: Emptying,
     workers: Workers,
     /// What has happened and the core does not know yet.
     events: VecDeque<Event>,
@@ -65,6 +83,8 @@ impl Shell {
                 self.closing.say(outcome, now());
                 return outcome.code;
             }
+            self.lanes.settle(now());
+            self.tell_arrivals();
             self.wait();
         }
     }
@@ -83,6 +103,8 @@ impl Shell {
             {
                 self.step(Event::DeadlineReached);
             }
+            self.lanes.look(now());
+            self.look_for_empty_lanes();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;
@@ -95,6 +117,10 @@ impl Shell {
             time: now(),
             entropy: random::entropy(),
         };
+        if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
+            // Before its slot's next worker, which takes its lanes over.
+            self.lanes.worker_gone(worker);
+        }
         for action in self.supervisor.step(event, now) {
             self.perform(action);
         }

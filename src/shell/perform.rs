@@ -1,9 +1,11 @@
 //! From the core's actions to system calls.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 
-use crate::supervisor::{Action, Event, Signal, SpawnError, Target, WorkerId};
+use crate::supervisor::{Action, Event, Served, Signal, SpawnError, Target, WorkerId};
+use crate::sys::binding::set_nonblocking;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::{Spawned, has_children};
 use crate::sys::signals::{send, send_group, stop_self};
@@ -33,8 +35,8 @@ impl Shell {
                 signal,
                 value,
             } => self.signal(worker, to, signal, value),
-            Action::Admit(_) => {}
-            Action::TurnAway(worker) => self.events.push_back(Event::Emptied(worker)),
+            Action::Admit(worker) => self.admit(worker),
+            Action::TurnAway(worker) => self.turn_away(worker),
             Action::SuspendSelf => {
                 if !self.inherited.is_pid1 {
                     stop_self();
@@ -43,6 +45,7 @@ impl Shell {
             Action::CloseListeners => {
                 self.closing.draining_since = Some(now());
                 self.listeners.close();
+                self.lanes.close();
             }
             Action::TermTree => self.sweep(Signal::TERM),
             Action::KillTree => self.sweep(Signal::KILL),
@@ -53,17 +56,19 @@ impl Shell {
 
     fn spawn(&mut self, id: WorkerId, slot: u32, generation: u32) -> io::Result<()> {
         let notify = self.open_notify(id, slot)?;
-        self.listeners.revive();
-        self.listeners.watch();
-        let waiting = self.settle_queues().unwrap_or_default();
-        let baseline = self.listeners.baseline(&waiting);
+        self.lease_lanes(id, slot)?;
+        let baseline = self.baseline(id);
         let place = Place {
             slot,
             slots: self.supervisor.instances(),
             generation,
             notify: notify.as_ref().map(|(_, address)| address.as_str()),
         };
-        let Spawned { pid, report } = self.plan.spawn(place, &self.listeners, &self.inherited)?;
+        let descriptors = self.listeners.descriptors(id, &self.lanes);
+        let spawned = self
+            .plan
+            .spawn(place, &self.listeners, &descriptors, &self.inherited)?;
+        let Spawned { pid, report } = spawned;
         log::debug!(slot, pid; "worker spawned");
         self.workers.insert(Worker {
             id,
@@ -73,8 +78,9 @@ impl Shell {
             report: None,
             failure: None,
             notify: notify.map(|(socket, _)| socket),
+            notifications: None,
             baseline,
-            served: false,
+            served: Served::Unknown,
             presence: Presence::Main,
             was_ignored: false,
         });
@@ -92,6 +98,35 @@ impl Shell {
             }
         }
         Ok(())
+    }
+
+    /// Leases to a worker a lane of each listener that has lanes.
+    fn lease_lanes(&mut self, id: WorkerId, slot: u32) -> io::Result<()> {
+        self.lanes.revive();
+        self.lanes.change().starting(id, slot);
+        let listeners: Vec<_> = self.listeners.with_lanes().collect();
+        for listener in listeners {
+            let lane = self.lanes.lease(id, listener)?;
+            // Its last worker may have made it what suited that one.
+            if let Some(socket) = self.lanes.descriptor(lane)
+                && !self.lanes.ports.is_shared(lane)
+            {
+                set_nonblocking(socket, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker is ready: it is given new connections.
+    fn admit(&mut self, id: WorkerId) {
+        let lanes = self.lanes.ports.lanes_of(id).into_iter();
+        let ports: BTreeSet<u16> = lanes
+            .filter_map(|lane| self.lanes.socket(lane)?.port())
+            .collect();
+        for port in ports {
+            self.look_for_abandoned(id, port, None);
+        }
+        self.lanes.admit(id, now());
     }
 
     /// The socket that the worker tells of its readiness through, polled, and

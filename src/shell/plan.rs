@@ -1,14 +1,14 @@
 //! What a worker is started with: its arguments, environment and place.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::config::{self, Config, Credentials, Dialects, Template};
 use crate::supervisor::Signal;
 use crate::supervisor::policy::Mode;
-use crate::sys::process::{self, Group, SpawnFailure, SpawnRequest, Spawned, Stdin, Step};
+use crate::sys::process::{self, Filter, Group, SpawnFailure, SpawnRequest, Spawned, Stdin, Step};
 use crate::sys::start::{Inherited, open_null};
 
 use super::listeners::Listeners;
@@ -49,6 +49,8 @@ pub(super) struct Plan {
     /// The CPUs to give away one by one; none: all to all.
     cpus: Vec<usize>,
     null: Option<OwnedFd>,
+    /// How clinit takes part in workers' calls, if it does.
+    filter: Option<Filter>,
 }
 
 /// What is a worker's own.
@@ -63,8 +65,8 @@ pub(super) struct Place<'a> {
 
 impl Plan {
     /// Takes from the configuration what concerns workers. `cpus` are those to
-    /// pin them to.
-    pub(super) fn new(config: Config, cpus: Vec<usize>) -> Self {
+    /// pin them to, `filter` what they run under.
+    pub(super) fn new(config: Config, cpus: Vec<usize>, filter: Option<Filter>) -> Self {
         let Config {
             command,
             policy,
@@ -92,6 +94,7 @@ impl Plan {
             null: (policy.mode == Mode::Cluster)
                 .then(open_null)
                 .and_then(Result::ok),
+            filter,
         }
     }
 
@@ -140,9 +143,9 @@ impl Plan {
         &self,
         place: Place<'_>,
         listeners: &Listeners,
+        descriptors: &[BorrowedFd<'_>],
         inherited: &Inherited,
     ) -> std::io::Result<Spawned> {
-        let descriptors = listeners.descriptors();
         let credentials = self
             .credentials
             .as_ref()
@@ -158,7 +161,7 @@ impl Plan {
             argv: &argv,
             env: &env,
             listen_pid: !descriptors.is_empty(),
-            descriptors: &descriptors,
+            descriptors,
             stdin: match &self.null {
                 Some(null) if cluster => Stdin::Null(null.as_fd()),
                 Some(_) | None => Stdin::Inherit,
@@ -177,7 +180,7 @@ impl Plan {
                 .cpus
                 .get(place.slot as usize % self.cpus.len().max(1))
                 .copied(),
-            filter: None,
+            filter: self.filter,
         };
         process::spawn(&request, inherited)
     }

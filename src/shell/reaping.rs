@@ -1,23 +1,12 @@
 //! Reaping: what became of children, of workers' groups and of the tree.
 
-use std::thread;
-use std::time::Duration;
-
-use crate::supervisor::{Event, Exit, Served, Signal, SpawnError, WorkerId};
+use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
 use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
 
+use super::proof::LOOKS_A_TURN;
 use super::seconds::Seconds;
 use super::workers::Presence;
 use super::{Shell, background, now, tree};
-
-/// How long a signal may be under way, and how often it is waited for before
-/// others' events are looked at.
-const SIGNAL_UNDER_WAY: [Duration; 3] = [
-    Duration::from_micros(50),
-    Duration::from_micros(200),
-    Duration::from_millis(1),
-];
-const LOOKS_A_TURN: u32 = 12;
 
 /// How many children are reaped before signals are read and deadlines met
 /// again: someone may fork faster than they can be reaped.
@@ -33,10 +22,9 @@ impl Shell {
         for _ in 0..MOST_A_TURN {
             match reap() {
                 Ok(Some(Change::Exited(reaped))) => self.reaped(reaped, &mut looks),
-                // Nothing is traced, and a worker that is stopped stays one.
-                Ok(Some(
-                    Change::Trapped { .. } | Change::Stopped { .. } | Change::Continued { .. },
-                )) => {}
+                Ok(Some(Change::Trapped { tid, status })) => self.trapped(tid, status),
+                Ok(Some(Change::Stopped { pid })) => self.suspended(pid, true),
+                Ok(Some(Change::Continued { pid })) => self.suspended(pid, false),
                 Ok(None) => {
                     self.unreaped = false;
                     break;
@@ -66,6 +54,7 @@ impl Shell {
 
     fn reaped(&mut self, Reaped { pid, exit }: Reaped, looks: &mut u32) {
         let exit = exit_of(exit);
+        self.thread_gone(pid);
         let Some(worker) = self.workers.reaped(pid) else {
             log::trace!(pid; "reaped an orphan that {exit}");
             return;
@@ -73,24 +62,16 @@ impl Shell {
         let id = worker.id;
         // Its last word on its exec may be unread.
         self.read_report(id);
-        self.credit(id, looks);
+        self.credit_exit(id, looks);
+        self.lanes.change().turn_away(id);
         self.main_reaped(id, exit);
     }
 
-    /// Finds out whether a connection was taken while this worker ran. One
-    /// that has just joined a queue may not have been told of yet: its signal
-    /// is under way on another CPU, so a queue that proves nothing is looked
-    /// at again.
-    fn credit(&mut self, id: WorkerId, looks: &mut u32) {
-        self.credit_workers();
-        for pause in SIGNAL_UNDER_WAY {
-            let served = self.workers.get(id).is_none_or(|worker| worker.served);
-            if served || *looks == 0 || self.listeners.are_idle() {
-                return;
-            }
-            *looks -= 1;
-            thread::sleep(pause);
-            self.credit_workers();
+    /// A signal has stopped a child, or let it go on: while it stands still,
+    /// new connections are for others.
+    fn suspended(&mut self, pid: i32, suspended: bool) {
+        if let Some(id) = self.workers.of_pid(pid) {
+            self.lanes.change().suspend(id, suspended);
         }
     }
 
@@ -104,8 +85,9 @@ impl Shell {
             return;
         }
         let age = now().since(worker.started);
-        let backgrounded =
-            exit == Exit::Code(0) && background::left_a_server(worker, age, &self.listeners);
+        let backgrounded = exit == Exit::Code(0)
+            && background::left_a_server(worker, age, &self.listeners, &self.lanes);
+        let awaited = self.lanes.awaits(id);
         let memory = if self.closing.is_oom_kill(exit) {
             ", out of memory by the kernel's count"
         } else {
@@ -116,12 +98,8 @@ impl Shell {
         self.events.push_back(Event::Exited {
             worker: id,
             exit,
-            served: if served {
-                Served::Someone
-            } else {
-                Served::Unknown
-            },
-            awaited: false,
+            served,
+            awaited,
             backgrounded,
         });
     }
@@ -136,6 +114,9 @@ impl Shell {
 
     /// Lets go of what clinit holds of a worker.
     pub(super) fn forget(&mut self, id: WorkerId) {
+        self.stop_answering(id);
+        self.forget_datagrams(id);
+        self.emptying.forget(id);
         if let Some(worker) = self.workers.remove(id)
             && let Some(notify) = &worker.notify
         {

@@ -7,20 +7,27 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::config::{self, Config, Credentials, Instances, Invocation, UsageError};
+use crate::config::{self, Config, Credentials, Instances, Invocation, Share, UsageError};
+use crate::port::{Arrivals, Sharing};
 use crate::supervisor::Supervisor;
 use crate::supervisor::policy::Mode;
 use crate::sys::affinity::allowed_cpus;
 use crate::sys::cgroup::{Root, memory_limit};
 use crate::sys::errno::describe;
 use crate::sys::listener::{self, BindError, Listener};
+use crate::sys::machinery::probe;
 use crate::sys::poll::Poller;
+use crate::sys::process::{self, Filter};
+use crate::sys::remote;
 use crate::sys::signals::SignalQueue;
 use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descriptors};
 
 use super::Shell;
+use super::capture::{Availability, Capture, available, warn_of_one_worker};
 use super::closing::Closing;
 use super::cpus::Cpus;
+use super::emptying::Emptying;
+use super::lanes::Lanes;
 use super::listeners::Listeners;
 use super::log as own_log;
 use super::plan::Plan;
@@ -38,6 +45,14 @@ const FIRST_PASSED: i32 = 3;
 
 /// More than any service manager passes on: each number is looked at.
 const MOST_PASSED: i32 = 4096;
+
+/// Who has it may put a process under a filter as it is (`seccomp(2)`);
+/// capabilities(7) has its number.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Which way to a worker's socket is taken though there may be a better one:
+/// the tests' only.
+const FORCED_ROUTE: &str = "CLINIT_TEST_CAPTURE_ROUTE";
 
 /// Why the loop cannot begin.
 enum StartError {
@@ -150,16 +165,28 @@ fn shell(
     };
     // As process 1 it is safe from what it does not expect.
     let other_user = |credentials: &Credentials| credentials.uid != own_uid();
-    let may_announce = inherited.is_pid1 || !config.credentials.as_ref().is_some_and(other_user);
-    let listeners =
-        Listeners::open(adopted, &config.listeners, may_announce).map_err(StartError::Bind)?;
+    let may_be_told = inherited.is_pid1 || !config.credentials.as_ref().is_some_and(other_user);
+    let sharing = match config.share {
+        Share::Auto | Share::Slots => Sharing::Lanes,
+        Share::Queue | Share::Off => Sharing::OneQueue,
+    };
+    let arrivals = if may_be_told {
+        Arrivals::Told
+    } else {
+        Arrivals::Untold
+    };
+    let mut lanes = Lanes::new(sharing, arrivals);
+    let listeners = Listeners::open(adopted, &config.listeners, config.share, &mut lanes)
+        .map_err(StartError::Bind)?;
     let pinned = if cluster {
         size(&mut config)
     } else {
         Vec::new()
     };
+    let (capture, filter) = prepare_capture(&mut config, !listeners.is_empty());
     let supervisor = Supervisor::new(config.policy.clone());
-    let plan = Plan::new(config, pinned);
+    let ready = config.policy.ready;
+    let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
     let poller = Poller::new().map_err(StartError::Loop)?;
     let signals = SignalQueue::open().map_err(StartError::Loop)?;
@@ -181,7 +208,12 @@ fn shell(
         signals,
         supervisor,
         plan,
+        ready,
         listeners,
+        lanes,
+        may_be_told,
+        capture,
+        emptying: Emptying::default(),
         workers: Workers::default(),
         events: [].into(),
         unreaped: false,
@@ -191,6 +223,65 @@ fn shell(
         closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })
+}
+
+/// Finds out whether clinit can take part in the workers' calls, and how.
+/// Where it is to and cannot, there is only one worker, unless they have a
+/// port from clinit.
+fn prepare_capture(config: &mut Config, has_listeners: bool) -> (Capture, Option<Filter>) {
+    let asked = config.policy.mode == Mode::Cluster
+        && config.share != Share::Off
+        && config.capture != config::Capture::Off;
+    let ports = std::mem::take(&mut config.capture);
+    if !asked {
+        return (
+            Capture::new(config::Capture::Off, None, has_listeners),
+            None,
+        );
+    }
+    let no_new_privs = !has_capability(CAP_SYS_ADMIN);
+    let credentials = config.credentials.as_ref();
+    let credentials = credentials.map(|credentials| process::Credentials {
+        uid: credentials.uid,
+        gid: credentials.gid,
+        groups: &credentials.groups,
+    });
+    let forced = env::var(FORCED_ROUTE).ok();
+    match available(probe(no_new_privs, credentials), forced.as_deref()) {
+        Availability::By(route) => {
+            log::debug!("workers' own ports are shared, by {}", route.name());
+            let filter = Filter { no_new_privs };
+            (
+                Capture::new(ports, Some(route), has_listeners),
+                Some(filter),
+            )
+        }
+        Availability::Not(why) if has_listeners => {
+            log::debug!("workers' own ports are not shared: {why}");
+            (
+                Capture::new(config::Capture::Off, None, has_listeners),
+                None,
+            )
+        }
+        Availability::Not(why) => {
+            if config.policy.instances > 1 {
+                warn_of_one_worker(&why);
+            }
+            config.policy.instances = 1;
+            config.policy.most_instances = 1;
+            (
+                Capture::new(config::Capture::Off, None, has_listeners),
+                None,
+            )
+        }
+    }
+}
+
+/// Whether clinit has this capability.
+fn has_capability(number: u32) -> bool {
+    let own = i32::try_from(std::process::id()).ok();
+    let thread = own.and_then(|own| remote::thread(own).ok());
+    thread.is_some_and(|thread| thread.capabilities & (1 << number) != 0)
 }
 
 /// Finds out how many workers there are to be, and returns the CPUs to pin

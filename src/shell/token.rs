@@ -11,6 +11,8 @@ pub(super) enum Token {
     Report(WorkerId),
     /// A worker's notify socket.
     Notify(WorkerId),
+    /// A worker's calls of `bind` and `listen`.
+    Calls(WorkerId),
 }
 
 impl Token {
@@ -19,6 +21,7 @@ impl Token {
             Self::Signals => (0, 0),
             Self::Report(worker) => (1, worker.index()),
             Self::Notify(worker) => (2, worker.index()),
+            Self::Calls(worker) => (3, worker.index()),
         };
         kind << 32 | u64::from(index)
     }
@@ -30,6 +33,7 @@ impl Token {
             0 => Some(Self::Signals),
             1 => Some(Self::Report(worker)),
             2 => Some(Self::Notify(worker)),
+            3 => Some(Self::Calls(worker)),
             _ => None,
         }
     }

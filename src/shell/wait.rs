@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::supervisor::policy::Ready;
 use crate::supervisor::{Arrival, Event, Signal, Time, WorkerId};
+use crate::sys::errno::describe;
 use crate::sys::notify::{self, Datagram};
 use crate::sys::proc;
 use crate::sys::process::{Report, read_report};
@@ -12,9 +14,6 @@ use crate::sys::start::own_uid;
 use super::token::Token;
 use super::workers::Worker;
 use super::{Shell, now};
-
-/// How often to look at the queues again where connections keep arriving.
-const MOST_READINGS: u32 = 8;
 
 /// How much of one worker's talk is listened to before the others', and how
 /// many signals are taken in before children are reaped and deadlines met.
@@ -27,9 +26,15 @@ impl Shell {
     /// Waits for the next thing to happen, or the next deadline.
     pub(super) fn wait(&mut self) {
         let until = |deadline: Time| deadline.since(now()).as_millis();
-        let timeout = self
-            .supervisor
-            .next_deadline()
+        let deadlines = [
+            self.supervisor.next_deadline(),
+            self.lanes.ports.next_look(),
+            self.emptying.next_look(),
+        ];
+        let timeout = deadlines
+            .into_iter()
+            .flatten()
+            .min()
             .map(|deadline| u64::try_from(until(deadline)).unwrap_or(u64::MAX));
         let timeout = if self.unreaped { Some(0) } else { timeout };
         let ready = match self.poller.wait(timeout) {
@@ -47,6 +52,7 @@ impl Shell {
                 Some(Token::Signals) => self.take_in_signals(),
                 Some(Token::Report(worker)) => self.read_report(worker),
                 Some(Token::Notify(worker)) => self.read_notify(worker),
+                Some(Token::Calls(worker)) => self.answer_calls(worker),
                 None => {}
             }
         }
@@ -60,7 +66,7 @@ impl Shell {
 
     /// Takes in signals that are pending, but not without end: someone may
     /// send faster than they can be read.
-    fn read_signals(&mut self) -> Read {
+    pub(super) fn read_signals(&mut self) -> Read {
         let mut read = Read::Nothing;
         for _ in 0..MOST_A_TURN {
             let received = match self.signals.next() {
@@ -72,7 +78,9 @@ impl Shell {
                 }
             };
             if let Some(descriptor) = received.arrival() {
-                self.listeners.arrived(descriptor);
+                if self.lanes.arrived(descriptor, now()).is_none() {
+                    self.listeners.arrived(descriptor);
+                }
                 read = Read::Arrivals;
                 continue;
             }
@@ -111,8 +119,15 @@ impl Shell {
         loop {
             match read_report(report) {
                 Report::Pending => return,
-                // No worker asks for a filter yet: there is none to answer.
-                Report::Filtered(_) => {}
+                Report::Filtered(notifications) => {
+                    let watched = self.poller.add(&notifications, Token::Calls(id).pack());
+                    if let Err(error) = watched {
+                        let error = describe(&error);
+                        log::warn!("cannot take part in a worker's calls: {error}");
+                    } else {
+                        worker.notifications = Some(notifications);
+                    }
+                }
                 Report::Executed => {
                     self.exhausted = 0;
                     self.events.push_back(Event::Executed(id));
@@ -135,47 +150,16 @@ impl Shell {
         if let Some(worker) = self.workers.get_mut(id)
             && says_ready(worker, worker_uid)
         {
-            self.events.push_back(Event::Ready(id));
-        }
-    }
-
-    /// How many connections wait in each queue, at a moment at which every
-    /// arrival has been counted: what waits and what came belong together.
-    /// None where no such moment comes.
-    pub(super) fn settle_queues(&mut self) -> Option<Vec<u32>> {
-        if self.listeners.is_empty() {
-            return None;
-        }
-        for _ in 0..MOST_READINGS {
-            let waiting = self.listeners.waiting();
-            if self.read_signals() == Read::Nothing {
-                return Some(waiting);
+            if self.ready != Ready::Listen {
+                self.events.push_back(Event::Ready(id));
             }
-        }
-        None
-    }
-
-    /// Notes which workers run, or were reaped just now, that a connection
-    /// has been taken beside.
-    pub(super) fn credit_workers(&mut self) {
-        if self.workers.iter_mut().all(|worker| worker.served) {
-            return;
-        }
-        let Some(waiting) = self.settle_queues() else {
-            return;
-        };
-        for worker in self.workers.iter_mut() {
-            worker.served = worker.served || self.listeners.taken_since(&worker.baseline, &waiting);
-        }
-        if self.workers.iter_mut().all(|worker| worker.served) {
-            self.listeners.unwatch();
         }
     }
 }
 
 /// What reading signals brought, as far as it matters to the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Read {
+pub(super) enum Read {
     /// No arrival.
     Nothing,
     /// Arrivals, all that there were.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use crate::supervisor::{Time, WorkerId};
+use crate::supervisor::{Served, Time, WorkerId};
+use crate::sys::notification::Notifications;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::SpawnFailure;
 use crate::sys::signals::group_exists;
 
-use super::listeners::Baseline;
+use super::proof::Baseline;
 
 /// A worker's process and what clinit holds of it.
 pub(super) struct Worker {
@@ -23,10 +24,12 @@ pub(super) struct Worker {
     pub(super) failure: Option<SpawnFailure>,
     /// Where it says that it is ready.
     pub(super) notify: Option<NotifySocket>,
-    /// The listeners' queues when it started.
+    /// Its calls of `bind` and `listen`; none once nobody is left to make any.
+    pub(super) notifications: Option<Notifications>,
+    /// Its queues since it has had them.
     pub(super) baseline: Baseline,
     /// Whether a connection has been taken since.
-    pub(super) served: bool,
+    pub(super) served: Served,
     /// Which of its processes there still are.
     pub(super) presence: Presence,
     /// Whether a notification has been ignored: told once.
@@ -77,6 +80,16 @@ impl Workers {
         self.by_id.get_mut(&id)
     }
 
+    /// The calls of a worker.
+    pub(super) fn notifications(&self, id: WorkerId) -> Option<&Notifications> {
+        self.by_id.get(&id)?.notifications.as_ref()
+    }
+
+    /// The worker whose main process this is.
+    pub(super) fn of_pid(&self, pid: i32) -> Option<WorkerId> {
+        self.by_pid.get(&pid).copied()
+    }
+
     /// The worker whose main process was reaped just now.
     pub(super) fn reaped(&mut self, pid: i32) -> Option<&mut Worker> {
         let id = self.by_pid.remove(&pid)?;
@@ -89,6 +102,10 @@ impl Workers {
         let worker = self.by_id.remove(&id)?;
         self.by_pid.remove(&worker.pid);
         Some(worker)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.by_id.values()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Worker> {

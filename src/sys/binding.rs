@@ -35,38 +35,46 @@ struct CapabilityHalf {
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
 
-/// Binds a socket as this thread would.
+/// The exit code of a child that could not become what it was to be; no error
+/// number is as large.
+const REFUSED: i32 = 255;
+
+/// Binds a socket as this thread would, and returns the kernel's answer to
+/// that: 0, or an error number of `bind(2)`.
 ///
 /// Where the thread may do other things than clinit does, a short-lived child
 /// takes that on and binds. It is reaped before this returns.
 ///
 /// # Errors
 ///
-/// Those of `bind(2)`; those of `fork(2)`.
-pub fn bind_as(socket: BorrowedFd<'_>, address: SocketAddr, thread: &Thread) -> io::Result<()> {
-    let own = super::remote::thread(0).ok();
+/// Those of `fork(2)`; `EPERM` where clinit cannot become that user.
+pub fn bind_as(socket: BorrowedFd<'_>, address: SocketAddr, thread: &Thread) -> io::Result<i32> {
+    let own = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    let own = super::remote::thread(own).ok();
     let same = own.is_some_and(|own| {
         (own.uid, own.gid, own.capabilities) == (thread.uid, thread.gid, thread.capabilities)
     });
     let address = SockAddr::from(address);
     if same {
-        return SockRef::from(&socket).bind(&address);
+        let bound = bind(socket.as_raw_fd(), &address);
+        return Ok(bound.err().map_or(0, |errno| errno as i32));
     }
     // SAFETY: the child makes system calls on memory that is prepared, and
     // exits: it neither allocates, locks, panics nor returns.
     match unsafe { fork() }? {
         ForkResult::Child => {
-            let errno = become_thread(thread)
-                .and_then(|()| bind(socket.as_raw_fd(), &address))
-                .err()
-                .map_or(0, |errno| errno as i32);
+            let code = match become_thread(thread) {
+                Ok(()) => {
+                    bind(socket.as_raw_fd(), &address).map_or_else(|errno| errno as i32, |()| 0)
+                }
+                Err(_) => REFUSED,
+            };
             // SAFETY: _exit runs no handler and no destructor.
-            unsafe { libc::_exit(errno) }
+            unsafe { libc::_exit(code) }
         }
         ForkResult::Parent { child } => match wait_for_one(child.as_raw()) {
-            RawExit::Code(0) => Ok(()),
-            RawExit::Code(errno) => Err(io::Error::from_raw_os_error(errno)),
-            RawExit::Signal { .. } => Err(Errno::EINTR.into()),
+            Ok(RawExit::Code(errno)) if errno != REFUSED => Ok(errno),
+            Ok(RawExit::Code(_) | RawExit::Signal { .. }) | Err(_) => Err(Errno::EPERM.into()),
         },
     }
 }
@@ -181,5 +189,39 @@ pub fn inode(socket: impl AsFd) -> u64 {
 pub fn give_to(socket: BorrowedFd<'_>, uid: u32) -> io::Result<()> {
     // SAFETY: fchown touches no memory. The group stays as it is.
     let result = unsafe { libc::fchown(socket.as_raw_fd(), uid, u32::MAX) };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// `EADDRINUSE`, as a worker's answer.
+pub const EADDRINUSE: i32 = libc::EADDRINUSE;
+
+/// `EIO`, for a failure that has no number.
+pub const EIO: i32 = libc::EIO;
+
+/// Whether this says that there is nothing at an address.
+#[must_use]
+pub fn is_fault(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EFAULT | libc::EIO))
+}
+
+/// Whether a socket has an address with a port already (`getsockname(2)`).
+#[must_use]
+pub fn is_bound(socket: BorrowedFd<'_>) -> bool {
+    let local = SockRef::from(&socket).local_addr();
+    let address = local.ok().and_then(|local| local.as_socket());
+    address.is_some_and(|address| address.port() != 0)
+}
+
+/// Whether a socket blocks is of the open file, which all of its holders
+/// share (`FIONBIO` of `ioctl(2)`; `F_SETFL` would change other flags with
+/// it).
+///
+/// # Errors
+///
+/// Those of `ioctl(2)`.
+pub fn set_nonblocking(socket: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
+    let flag = i32::from(nonblocking);
+    // SAFETY: FIONBIO reads an int, which lives through the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONBIO, &raw const flag) };
     Ok(Errno::result(result).map(drop)?)
 }

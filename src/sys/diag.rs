@@ -73,7 +73,12 @@ fn ask(socket: &OwnedFd, family: u8, port: u16) -> io::Result<()> {
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     request.extend((REQUEST | DUMP).to_ne_bytes());
     request.extend([0; 8]);
-    request.extend([family, libc::IPPROTO_TCP.cast_unsigned().to_le_bytes()[0], 0, 0]);
+    request.extend([
+        family,
+        libc::IPPROTO_TCP.cast_unsigned().to_le_bytes()[0],
+        0,
+        0,
+    ]);
     request.extend(SYN_RECEIVED.to_ne_bytes());
     request.extend(port.to_be_bytes());
     request.resize(72, 0);

@@ -1,7 +1,7 @@
 //! Several sockets at one address (`SO_REUSEPORT` of `socket(7)`).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use socket2::Socket;
@@ -12,6 +12,9 @@ use super::{BACKLOG, Listener, listen_on};
 /// One instruction of classic BPF: its code, how many instructions are
 /// skipped where a comparison holds and where it does not, and its constant.
 pub type Instruction = (u16, u8, u8, u32);
+
+/// asm-generic/socket.h; libc lacks it.
+const SO_DETACH_REUSEPORT_BPF: i32 = 68;
 
 /// The least backlog of a lane. A lane whose queue is full drops what the
 /// program sends there, and no other takes it.
@@ -82,6 +85,27 @@ impl Listener {
         Ok(Errno::result(result).map(drop)?)
     }
 
+    /// Takes the program away: the kernel chooses.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` where there is none, `ENOPROTOOPT` before Linux 5.3.
+    pub fn detach(&self) -> io::Result<()> {
+        let unused = 0_i32;
+        let length = libc::socklen_t::try_from(size_of_val(&unused)).map_err(io::Error::other)?;
+        // SAFETY: the value, which means nothing, is readable for its length.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_DETACH_REUSEPORT_BPF,
+                (&raw const unused).cast(),
+                length,
+            )
+        };
+        Ok(Errno::result(result).map(drop)?)
+    }
+
     /// Listens, with the backlog that was asked for, but not a small one. On
     /// a socket that listens already it only changes the backlog.
     ///
@@ -96,19 +120,5 @@ impl Listener {
     #[must_use]
     pub fn is_listening(&self) -> bool {
         self.transport != Transport::Tcp || self.socket.is_listener().unwrap_or(true)
-    }
-
-    /// Whether it blocks is of the open file, which all of its holders share.
-    ///
-    /// # Errors
-    ///
-    /// Those of `ioctl(2)`.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        let flag = i32::from(nonblocking);
-        // `F_SETFL` would change all the others with it.
-        // SAFETY: FIONBIO reads an int, which lives through the call.
-        let result =
-            unsafe { libc::ioctl(self.socket.as_fd().as_raw_fd(), libc::FIONBIO, &raw const flag) };
-        Ok(Errno::result(result).map(drop)?)
     }
 }

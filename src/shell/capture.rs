@@ -1,0 +1,368 @@
+//! Taking part in the workers' own `bind` and `listen`.
+//!
+//! `port` decides; this reads what a call means, gets at the worker's socket
+//! and answers. It never waits for a worker, and whatever it does not
+//! understand the kernel does as without clinit.
+
+mod extraction;
+mod machinery;
+mod socket;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use crate::config;
+use crate::port::{Bind, LaneId, address};
+use crate::supervisor::policy::Ready;
+use crate::supervisor::{Event, WorkerId};
+use crate::sys::errno::describe;
+use crate::sys::notification::{Call, Notification, Received};
+use crate::sys::remote::{self, Protocol, Thread};
+use crate::sys::{binding, proc};
+
+use super::{Shell, now};
+use extraction::Traced;
+use machinery::Routes;
+pub(super) use machinery::{Availability, Route, available, warn_of_one_worker};
+use socket::Purpose;
+
+/// How many calls of one worker are answered before others' events are looked
+/// at.
+const MOST_A_TURN: u32 = 16;
+
+/// Taking part in calls.
+pub(super) struct Capture {
+    ports: config::Capture,
+    routes: Routes,
+    /// Threads that are being traced for their socket.
+    traced: BTreeMap<i32, Traced>,
+    /// Threads whose call was made again for the kernel to answer.
+    waved_through: BTreeSet<i32>,
+    /// Threads that could not be traced.
+    untraceable: BTreeSet<i32>,
+    /// Datagram sockets, by who bound them where.
+    datagrams: BTreeMap<(SocketAddr, WorkerId), u64>,
+    /// Whether clinit made a listener of its own, which workers share
+    /// whatever becomes of those that they bind.
+    pub(super) has_listeners: bool,
+    told_of_replicas: bool,
+    told_of_the_unseen: bool,
+}
+
+impl Capture {
+    pub(super) fn new(ports: config::Capture, route: Option<Route>, has_listeners: bool) -> Self {
+        Self {
+            ports,
+            routes: Routes::from(route),
+            traced: BTreeMap::new(),
+            waved_through: BTreeSet::new(),
+            untraceable: BTreeSet::new(),
+            datagrams: BTreeMap::new(),
+            has_listeners,
+            told_of_replicas: false,
+            told_of_the_unseen: false,
+        }
+    }
+
+    fn covers(&self, port: u16) -> bool {
+        match &self.ports {
+            config::Capture::Auto => true,
+            config::Capture::Off => false,
+            config::Capture::Ports(ports) => ports.contains(&port),
+        }
+    }
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    /// The kernel answers it, as without clinit.
+    Proceed,
+    /// This is the answer: 0 or an error number.
+    Errno(i32),
+    /// It is answered later.
+    Later,
+}
+
+/// A call and who made it.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    worker: WorkerId,
+    call: &'a Notification,
+    thread: Thread,
+}
+
+impl Shell {
+    /// Answers the calls of a worker that are waiting, but not without end.
+    pub(super) fn answer_calls(&mut self, id: WorkerId) {
+        for _ in 0..MOST_A_TURN {
+            let Some(notifications) = self.workers.notifications(id) else {
+                return;
+            };
+            match notifications.receive() {
+                Ok(Received::Nothing) => return,
+                Ok(Received::Gone) => {
+                    self.stop_answering(id);
+                    return;
+                }
+                Ok(Received::Call(call)) => {
+                    let reply = self.reply_to(id, &call);
+                    self.send_reply(id, &call, reply);
+                }
+                Err(error) => {
+                    log::warn!("cannot take part in a worker's calls: {}", describe(&error));
+                    self.stop_answering(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Without a listener a worker's calls fail, as if there were none: so
+    /// only once nobody is left to make any.
+    pub(super) fn stop_answering(&mut self, id: WorkerId) {
+        if let Some(notifications) = self
+            .workers
+            .get_mut(id)
+            .and_then(|worker| worker.notifications.take())
+        {
+            let _ = self.poller.remove(&notifications);
+        }
+    }
+
+    fn send_reply(&mut self, id: WorkerId, call: &Notification, reply: Reply) {
+        let Some(notifications) = self.workers.notifications(id) else {
+            return;
+        };
+        let sent = match reply {
+            Reply::Proceed => notifications.proceed(call.id),
+            Reply::Errno(errno) => notifications.answer(call.id, errno),
+            Reply::Later => return,
+        };
+        if let Err(error) = sent {
+            log::debug!("cannot answer a worker's call: {error}");
+        }
+    }
+
+    fn reply_to(&mut self, worker: WorkerId, call: &Notification) -> Reply {
+        if self.capture.waved_through.remove(&call.tid) {
+            return Reply::Proceed;
+        }
+        let Ok(thread) = remote::thread(call.tid) else {
+            return Reply::Proceed;
+        };
+        let caller = Caller {
+            worker,
+            call,
+            thread,
+        };
+        match call.call {
+            Call::Bind => self.reply_to_bind(caller),
+            Call::Listen => self.reply_to_listen(caller),
+        }
+    }
+
+    // ---- bind ----
+
+    fn reply_to_bind(&mut self, caller: Caller<'_>) -> Reply {
+        let Caller { call, worker, .. } = caller;
+        let mut bytes = [0; address::LONGEST];
+        let length = usize::try_from(call.length).unwrap_or(usize::MAX);
+        let wanted = bytes.len().min(length);
+        let buffer = bytes.get_mut(..wanted).unwrap_or_default();
+        let read = match remote::read_memory(call.tid, call.address, buffer) {
+            Ok(read) => read,
+            Err(error) if is_fault(&error) => return Reply::Proceed,
+            Err(error) => return self.cannot_look(caller, &error),
+        };
+        let address = bytes.get(..read).and_then(address::parse);
+        let Some(address) = address.filter(|address| self.is_captured(*address)) else {
+            return Reply::Proceed;
+        };
+        let protocol = remote::protocol(call.tid, call.descriptor);
+        // Whatever was read so far is of this call, or of nobody's.
+        let valid = |shell: &Self| {
+            let notifications = shell.workers.notifications(worker);
+            notifications.is_some_and(|notifications| notifications.is_valid(call.id))
+        };
+        if !valid(self) {
+            return Reply::Proceed;
+        }
+        match protocol {
+            Some(Protocol::Udp) => self.bind_datagrams(caller, address),
+            Some(Protocol::Tcp) => self.bind_stream(caller, address, false),
+            Some(Protocol::Mptcp) => self.bind_stream(caller, address, true),
+            Some(Protocol::Unix | Protocol::Other) | None => Reply::Proceed,
+        }
+    }
+
+    fn is_captured(&self, address: SocketAddr) -> bool {
+        address.port() != 0 && self.capture.covers(address.port())
+    }
+
+    /// A multipath socket takes no program: a plain one takes its place.
+    fn bind_stream(&mut self, caller: Caller<'_>, address: SocketAddr, multipath: bool) -> Reply {
+        let Caller { worker, call, .. } = caller;
+        let inode = remote::inode(call.tid, call.descriptor);
+        let known = inode.and_then(|inode| self.lanes.of_inode(inode));
+        let mut polled = false;
+        if self.lanes.ports.has_port(address.port()) {
+            self.look_for_abandoned(worker, address.port(), Some(caller.thread.process));
+            polled = inode.is_some_and(|inode| {
+                remote::is_polled(caller.thread.process, call.descriptor, inode)
+            });
+        }
+        let answer = {
+            let lanes = &self.lanes;
+            let queued = |lane: LaneId| lanes.queued(lane);
+            lanes.ports.bind(worker, address, known, polled, &queued)
+        };
+        let (first, again) = match answer {
+            Bind::Proceed => return Reply::Proceed,
+            Bind::Lend(lane) => return self.lend(caller, lane),
+            Bind::Again => (false, true),
+            Bind::Join { first } => (first, false),
+        };
+        let purpose = Purpose::Bind {
+            address,
+            thread: caller.thread,
+            first,
+            again,
+            polled,
+        };
+        if multipath {
+            return self.replace(caller, purpose);
+        }
+        self.with_socket(caller, purpose)
+    }
+
+    fn bind_datagrams(&mut self, caller: Caller<'_>, address: SocketAddr) -> Reply {
+        let Caller { worker, thread, .. } = caller;
+        let mine = self.capture.datagrams.get(&(address, worker)).copied();
+        let open = |inode| proc::socket_inodes(thread.process).contains(&inode);
+        let again = mine.is_some_and(open);
+        let mut bound = self.capture.datagrams.keys();
+        let first = !bound.any(|(known, by)| *known == address && *by != worker);
+        let purpose = Purpose::BindDatagrams {
+            address,
+            thread,
+            shared: !first && !again,
+        };
+        self.with_socket(caller, purpose)
+    }
+
+    // ---- listen ----
+
+    fn reply_to_listen(&mut self, caller: Caller<'_>) -> Reply {
+        let Caller { worker, call, .. } = caller;
+        let inode = remote::inode(call.tid, call.descriptor);
+        let Some(lane) = inode.and_then(|inode| self.lanes.of_inode(inode)) else {
+            let protocol = remote::protocol(call.tid, call.descriptor);
+            if matches!(
+                protocol,
+                Some(Protocol::Tcp | Protocol::Mptcp | Protocol::Unix)
+            ) {
+                self.listened(worker, None);
+            }
+            return Reply::Proceed;
+        };
+        if self.lanes.ports.is_bound(lane) && self.lanes.socket(lane).is_none() {
+            let backlog = call.backlog;
+            return self.with_socket(caller, Purpose::Listen { lane, backlog });
+        }
+        Reply::Errno(self.listen_on(worker, lane, call.backlog))
+    }
+
+    /// Listens on a lane that clinit holds, and returns the error number.
+    fn listen_on(&mut self, worker: WorkerId, lane: LaneId, backlog: i32) -> i32 {
+        let Some(socket) = self.lanes.socket(lane) else {
+            return 0;
+        };
+        let listened_before = socket.is_listening();
+        if let Err(error) = socket.listen(backlog) {
+            return error.raw_os_error().unwrap_or(libc_eio());
+        }
+        if self.lanes.ports.is_bound(lane) {
+            self.lanes.change().joins_group(lane);
+        } else if !listened_before {
+            self.lanes.change().revived(lane);
+        }
+        self.extend_baseline(worker);
+        self.listened(worker, Some(lane));
+        0
+    }
+
+    /// A worker listens: where nothing else is asked of it, that says that it
+    /// is ready.
+    fn listened(&mut self, worker: WorkerId, lane: Option<LaneId>) {
+        let ready = self.lanes.change().listened(worker, lane);
+        if ready && matches!(self.ready, Ready::Auto | Ready::Listen) {
+            self.events.push_back(Event::Ready(worker));
+        }
+    }
+
+    // ---- what a worker has let go of ----
+
+    /// Looks for lanes of a worker, at this port, that no process of its tree
+    /// has open any more: it has closed them, as who probes for a free port
+    /// does. `process` is the one to look at first.
+    pub(super) fn look_for_abandoned(&mut self, worker: WorkerId, port: u16, process: Option<i32>) {
+        let lanes = self.lanes.ports.lanes_of(worker).into_iter();
+        let lanes: Vec<(LaneId, u64)> = lanes
+            .filter(|lane| self.lanes.ports.is_captured_at(*lane, port))
+            .filter_map(|lane| Some((lane, self.lanes.inode(lane)?)))
+            .collect();
+        let Some(pid) = self.workers.get(worker).map(|worker| worker.pid) else {
+            return;
+        };
+        let near: BTreeSet<i32> = process.into_iter().chain([pid]).collect();
+        let near: Vec<u64> = near.into_iter().flat_map(proc::socket_inodes).collect();
+        let mut far = None;
+        for (lane, inode) in lanes {
+            if near.contains(&inode) {
+                continue;
+            }
+            // What has never listened is forgotten lightly: clinit does not
+            // hold it, so it costs nobody anything.
+            let elsewhere = !self.lanes.ports.is_bound(lane)
+                && far
+                    .get_or_insert_with(|| inodes_below(pid))
+                    .contains(&inode);
+            if !elsewhere {
+                log::debug!("a worker has closed one of its sockets of port {port}");
+                self.lanes.abandoned(worker, lane, now());
+            }
+        }
+    }
+
+    // ---- where workers cannot be looked into ----
+
+    /// Of a worker's main process that is to share its port this is the end:
+    /// it has the port alone. Of any other process nothing is known to be
+    /// lost.
+    fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
+        let main = self.workers.get(caller.worker).map(|worker| worker.pid);
+        if main == Some(caller.thread.process) && !self.capture.has_listeners {
+            if !std::mem::replace(&mut self.capture.told_of_the_unseen, true) {
+                let why = format!("clinit may not look into it ({})", describe(error));
+                machinery::warn_of_one_worker(&why);
+            }
+            self.events.push_back(Event::SharingLost(caller.worker));
+        }
+        Reply::Proceed
+    }
+}
+
+fn inodes_below(pid: i32) -> BTreeSet<u64> {
+    let tree = proc::descendants(pid).into_iter();
+    tree.flat_map(proc::socket_inodes).collect()
+}
+
+/// An address where nothing is: the kernel has a word for that.
+fn is_fault(error: &std::io::Error) -> bool {
+    binding::is_fault(error)
+}
+
+fn libc_eio() -> i32 {
+    binding::EIO
+}

@@ -1,0 +1,99 @@
+//! Sockets that their workers are made to send: each stop of the thread is
+//! an event of the one loop.
+
+use crate::supervisor::WorkerId;
+use crate::sys::trace::{Extraction, Progress};
+
+use super::socket::Purpose;
+use super::{Caller, Reply, Shell};
+
+/// A thread that is being traced.
+pub(super) struct Traced {
+    extraction: Extraction,
+    worker: WorkerId,
+    purpose: Purpose,
+}
+
+impl Shell {
+    /// Begins to trace the thread that made a call. Returns whether it could.
+    pub(super) fn trace(&mut self, caller: Caller<'_>, purpose: Purpose) -> bool {
+        let Caller { call, worker, .. } = caller;
+        if self.capture.untraceable.remove(&call.tid) {
+            return false;
+        }
+        let Some(notifications) = self.workers.notifications(worker) else {
+            return false;
+        };
+        match Extraction::begin(notifications, call) {
+            Ok(extraction) => {
+                let traced = Traced {
+                    extraction,
+                    worker,
+                    purpose,
+                };
+                self.capture.traced.insert(call.tid, traced);
+                true
+            }
+            Err(error) => {
+                log::debug!("cannot trace a worker: {error}");
+                false
+            }
+        }
+    }
+
+    /// A traced thread has stopped.
+    pub(in crate::shell) fn trapped(&mut self, tid: i32, status: i32) {
+        let Some(mut traced) = self.capture.traced.remove(&tid) else {
+            return;
+        };
+        match traced.extraction.advance(status) {
+            Progress::Pending => {
+                self.capture.traced.insert(tid, traced);
+            }
+            Progress::Extracted(socket) => {
+                match self.put_to_use(traced.worker, traced.purpose, socket) {
+                    Reply::Errno(errno) => traced.extraction.finish(errno),
+                    // The kernel is to answer: the call is made again.
+                    Reply::Proceed | Reply::Later => {
+                        self.capture.waved_through.insert(tid);
+                        self.release(tid, traced);
+                    }
+                }
+            }
+            Progress::Failed(error) => {
+                log::debug!("a worker's socket is not to be had by tracing: {error}");
+                self.capture.untraceable.insert(tid);
+                self.release(tid, traced);
+            }
+            Progress::Released => {}
+        }
+    }
+
+    fn release(&mut self, tid: i32, traced: Traced) {
+        let Traced {
+            extraction,
+            worker,
+            purpose,
+        } = traced;
+        if let Some(extraction) = extraction.cancel() {
+            let traced = Traced {
+                extraction,
+                worker,
+                purpose,
+            };
+            self.capture.traced.insert(tid, traced);
+        }
+    }
+
+    /// A thread, or a process, is gone, and its number may be another's.
+    pub(in crate::shell) fn thread_gone(&mut self, tid: i32) {
+        self.capture.traced.remove(&tid);
+        self.capture.waved_through.remove(&tid);
+        self.capture.untraceable.remove(&tid);
+    }
+
+    /// Datagram sockets are their worker's alone: with it they are gone.
+    pub(in crate::shell) fn forget_datagrams(&mut self, worker: WorkerId) {
+        self.capture.datagrams.retain(|(_, by), _| *by != worker);
+    }
+}

@@ -1,0 +1,172 @@
+//! Which ways there are to a worker's socket, and what is said where there
+//! are none.
+
+use crate::sys::errno::Described;
+use crate::sys::machinery::Machinery;
+use crate::sys::process::{SpawnFailure, Step};
+
+/// The way to a worker's socket, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shell) enum Route {
+    /// `pidfd_getfd(2)`.
+    Duplicate,
+    /// The worker is made to send it, by `ptrace(2)`.
+    Trace,
+    /// None: another socket takes its place.
+    Replace,
+}
+
+impl Route {
+    pub(in crate::shell) fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "pidfd_getfd",
+            Self::Trace => "ptrace",
+            Self::Replace => "replacing sockets (options that are set before bind are lost)",
+        }
+    }
+}
+
+/// The ways that are left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Routes(Option<Route>);
+
+impl From<Option<Route>> for Routes {
+    fn from(route: Option<Route>) -> Self {
+        Self(route)
+    }
+}
+
+impl Routes {
+    pub(super) fn may_duplicate(self) -> bool {
+        self.0 == Some(Route::Duplicate)
+    }
+
+    pub(super) fn may_trace(self) -> bool {
+        matches!(self.0, Some(Route::Duplicate | Route::Trace))
+    }
+}
+
+/// Whether workers' ports can be shared here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::shell) enum Availability {
+    /// They can, by this way.
+    By(Route),
+    /// They cannot, for this reason.
+    Not(String),
+}
+
+/// What the machinery amounts to. `forced` is a way to take though there may
+/// be a better one: for tests of it.
+pub(in crate::shell) fn available(machinery: Machinery, forced: Option<&str>) -> Availability {
+    if let Err(failure) = machinery.filter {
+        return Availability::Not(reason(failure));
+    }
+    if !machinery.can_put {
+        return Availability::Not("the kernel is older than 5.9".into());
+    }
+    if !machinery.can_read {
+        return Availability::Not(
+            "clinit may not look into its workers (ptrace scope, or a seccomp profile)".into(),
+        );
+    }
+    let duplicate = machinery.can_duplicate.then_some(Route::Duplicate);
+    let trace = machinery.can_trace.then_some(Route::Trace);
+    Availability::By(match forced {
+        Some("ptrace") => trace.unwrap_or(Route::Replace),
+        Some("replace") => Route::Replace,
+        Some(_) | None => duplicate.or(trace).unwrap_or(Route::Replace),
+    })
+}
+
+fn reason(failure: SpawnFailure) -> String {
+    /// Of `asm-generic/errno-base.h` and `errno.h`, on both machines.
+    const EBUSY: i32 = 16;
+    const EINVAL: i32 = 22;
+    const ENOSYS: i32 = 38;
+    match (failure.step, failure.errno) {
+        (Step::Filter, EBUSY) => "another supervisor around this one has a seccomp listener".into(),
+        (Step::Filter, EINVAL | ENOSYS) => format!(
+            "this kernel, or sandbox, has no seccomp listeners: {}",
+            Described(failure.errno)
+        ),
+        _ => failure.to_string(),
+    }
+}
+
+/// One warning, and what to do about it.
+pub(in crate::shell) fn warn_of_one_worker(why: &str) {
+    log::warn!(
+        "workers cannot share the port that they bind: {why}; so there is one worker: \
+         let clinit bind it (-l), or let each have its own (--share off)"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Machinery = Machinery {
+        filter: Ok(()),
+        can_put: true,
+        can_duplicate: true,
+        can_trace: true,
+        can_read: true,
+    };
+
+    #[test]
+    fn the_best_way_that_there_is() {
+        for (can_duplicate, can_trace, route) in [
+            (true, true, Route::Duplicate),
+            (true, false, Route::Duplicate),
+            (false, true, Route::Trace),
+            (false, false, Route::Replace),
+        ] {
+            let machinery = Machinery {
+                can_duplicate,
+                can_trace,
+                ..ALL
+            };
+            assert_eq!(available(machinery, None), Availability::By(route));
+        }
+        assert_eq!(
+            available(ALL, Some("ptrace")),
+            Availability::By(Route::Trace)
+        );
+        assert_eq!(
+            available(ALL, Some("replace")),
+            Availability::By(Route::Replace)
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let failed = |errno| Machinery {
+            filter: Err(SpawnFailure {
+                step: Step::Filter,
+                errno,
+            }),
+            ..ALL
+        };
+        let unreadable = Machinery {
+            can_read: false,
+            ..ALL
+        };
+        let old = Machinery {
+            can_put: false,
+            ..ALL
+        };
+        for (machinery, word) in [
+            (failed(16), "another supervisor"),
+            (failed(22), "no seccomp listeners"),
+            (failed(38), "no seccomp listeners"),
+            (failed(12), "seccomp filter"),
+            (unreadable, "ptrace scope"),
+            (old, "5.9"),
+        ] {
+            let Availability::Not(why) = available(machinery, None) else {
+                panic!("{word}");
+            };
+            assert!(why.contains(word), "{why}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What is done with a worker's socket, once clinit has it: bound in the
+//! worker's place, listened on, or replaced.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::port::LaneId;
+use crate::supervisor::WorkerId;
+use crate::sys::binding::{self, bind_as};
+use crate::sys::errno::describe;
+use crate::sys::listener::Listener;
+use crate::sys::remote::{self, Thread};
+
+use super::{Caller, Reply, Shell, now};
+
+/// What a worker's socket is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// To bind it and make it a lane.
+    Bind {
+        address: SocketAddr,
+        /// Who binds it.
+        thread: Thread,
+        /// Whether nobody of ours has the address.
+        first: bool,
+        /// Whether the worker has it already: then only a socket that shares
+        /// ports by itself may have it too.
+        again: bool,
+        /// Whether events are waited for at it.
+        polled: bool,
+    },
+    /// To bind a datagram socket, shared with the other workers' or not.
+    BindDatagrams {
+        address: SocketAddr,
+        thread: Thread,
+        shared: bool,
+    },
+    /// To have a lane of it listen.
+    Listen { lane: LaneId, backlog: i32 },
+}
+
+impl Shell {
+    /// Gets at the worker's socket by the best way that there is.
+    pub(super) fn with_socket(&mut self, caller: Caller<'_>, purpose: Purpose) -> Reply {
+        let Caller { call, thread, .. } = caller;
+        if self.capture.routes.may_duplicate() {
+            match remote::duplicate(thread.process, call.descriptor) {
+                Ok(socket) => return self.put_to_use(caller.worker, purpose, socket),
+                Err(error) => log::debug!("cannot duplicate a worker's socket: {error}"),
+            }
+        }
+        if self.capture.routes.may_trace() && self.trace(caller, purpose) {
+            return Reply::Later;
+        }
+        self.replace(caller, purpose)
+    }
+
+    /// Does with a worker's socket what it was wanted for.
+    pub(super) fn put_to_use(
+        &mut self,
+        worker: WorkerId,
+        purpose: Purpose,
+        socket: OwnedFd,
+    ) -> Reply {
+        match purpose {
+            Purpose::Bind {
+                address,
+                thread,
+                first,
+                again,
+                polled,
+            } => {
+                let socket_shares = binding::shares_port(socket.as_fd());
+                if again && !socket_shares {
+                    return Reply::Errno(binding::EADDRINUSE);
+                }
+                if binding::is_bound(socket.as_fd()) {
+                    return Reply::Proceed;
+                }
+                let errno = self.bind_shared(socket.as_fd(), address, &thread, first);
+                match errno {
+                    Ok(0) => {}
+                    Ok(errno) => return Reply::Errno(errno),
+                    Err(error) => {
+                        log::debug!("cannot bind {address} for a worker: {error}");
+                        return Reply::Proceed;
+                    }
+                }
+                let inode = binding::inode(&socket);
+                let lane = self.joined(worker, address, inode, polled);
+                if self.lanes.ports.is_shared(lane) {
+                    // The others are given this very socket.
+                    self.hold(lane, socket);
+                }
+                Reply::Errno(0)
+            }
+            Purpose::BindDatagrams {
+                address,
+                thread,
+                shared,
+            } => {
+                let errno = bind_datagrams(socket.as_fd(), address, &thread, shared);
+                match errno {
+                    Ok(0) => {
+                        let inode = binding::inode(&socket);
+                        self.capture.datagrams.insert((address, worker), inode);
+                        Reply::Errno(0)
+                    }
+                    Ok(errno) => Reply::Errno(errno),
+                    Err(_) => Reply::Proceed,
+                }
+            }
+            Purpose::Listen { lane, backlog } => {
+                self.hold(lane, socket);
+                let errno = self.listen_on(worker, lane, backlog);
+                Reply::Errno(errno)
+            }
+        }
+    }
+
+    /// Puts another socket in place of the worker's, which clinit cannot or
+    /// need not have.
+    pub(super) fn replace(&mut self, caller: Caller<'_>, purpose: Purpose) -> Reply {
+        let worker = caller.worker;
+        match purpose {
+            Purpose::Bind { again: true, .. } => Reply::Errno(binding::EADDRINUSE),
+            Purpose::Bind {
+                address,
+                thread,
+                first,
+                polled,
+                ..
+            } => {
+                let bound = self.replica(address, false, &thread, |shell, socket| {
+                    shell.bind_shared(socket, address, &thread, first)
+                });
+                let socket = match bound {
+                    Ok(Ok(socket)) => socket,
+                    Ok(Err(errno)) => return Reply::Errno(errno),
+                    Err(error) => {
+                        log::debug!("cannot bind {address} for a worker: {error}");
+                        return Reply::Proceed;
+                    }
+                };
+                if !self.put(caller, socket.as_fd(), true) {
+                    return Reply::Proceed;
+                }
+                self.tell_of_replicas(address);
+                let lane = self.joined(worker, address, binding::inode(&socket), polled);
+                self.hold(lane, socket);
+                Reply::Errno(0)
+            }
+            Purpose::BindDatagrams {
+                address,
+                thread,
+                shared,
+            } => {
+                let bound = self.replica(address, true, &thread, |_, socket| {
+                    bind_datagrams(socket, address, &thread, shared)
+                });
+                match bound {
+                    Ok(Ok(socket)) => {
+                        if !self.put(caller, socket.as_fd(), true) {
+                            return Reply::Proceed;
+                        }
+                        self.tell_of_replicas(address);
+                        let inode = binding::inode(&socket);
+                        self.capture.datagrams.insert((address, worker), inode);
+                        Reply::Errno(0)
+                    }
+                    Ok(Err(errno)) => Reply::Errno(errno),
+                    Err(_) => Reply::Proceed,
+                }
+            }
+            // It is bound, so it is the worker's own: it goes on without
+            // clinit.
+            Purpose::Listen { lane, .. } => {
+                self.lanes.abandoned(worker, lane, now());
+                self.listened(worker, None);
+                Reply::Proceed
+            }
+        }
+    }
+
+    /// Puts a lane in place of the worker's socket.
+    pub(super) fn lend(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
+        if self
+            .lanes
+            .socket(lane)
+            .is_some_and(|it| !it.is_listening() && !self.lanes.ports.is_bound(lane))
+        {
+            self.lanes.revive_one(lane);
+        }
+        let shared = self.lanes.ports.is_shared(lane);
+        let Some(socket) = self
+            .lanes
+            .socket(lane)
+            .map(|it| it.as_fd().try_clone_to_owned())
+        else {
+            return Reply::Proceed;
+        };
+        let Ok(socket) = socket else {
+            return Reply::Proceed;
+        };
+        if !self.put(caller, socket.as_fd(), !shared) {
+            return Reply::Proceed;
+        }
+        self.lanes.change().lent(caller.worker, lane);
+        self.lanes.tell_again(lane);
+        self.extend_baseline(caller.worker);
+        log::debug!("a worker has taken over a lane of {}", self.local(lane));
+        Reply::Errno(0)
+    }
+
+    /// Puts a socket in place of the worker's, which closes on exec, and
+    /// where only this worker has it blocks, as that did.
+    fn put(&self, caller: Caller<'_>, socket: BorrowedFd<'_>, own: bool) -> bool {
+        let Caller { call, worker, .. } = caller;
+        let Some(flags) = remote::flags(call.tid, call.descriptor) else {
+            return false;
+        };
+        if own && let Err(error) = binding::set_nonblocking(socket, flags.nonblocking) {
+            log::debug!("cannot set whether a socket blocks: {error}");
+        }
+        let Some(notifications) = self.workers.notifications(worker) else {
+            return false;
+        };
+        let put = notifications.put(call.id, socket, call.descriptor, flags.close_on_exec);
+        if let Err(error) = &put {
+            log::debug!("cannot put a socket into a worker: {error}");
+        }
+        put.is_ok()
+    }
+
+    /// Binds a socket that is to be a lane. The first of an address is bound
+    /// as it is, so that the answer is that of the kernel without clinit, and
+    /// shares the address from then on.
+    fn bind_shared(
+        &self,
+        socket: BorrowedFd<'_>,
+        address: SocketAddr,
+        thread: &Thread,
+        first: bool,
+    ) -> io::Result<i32> {
+        let shares = binding::shares_port(socket);
+        if first {
+            let errno = bind_as(socket, address, thread)?;
+            // In the way may be what another worker has at the port, at
+            // another address.
+            let own = errno == binding::EADDRINUSE && self.lanes.ports.has_port(address.port());
+            if !own {
+                if errno == 0 && !shares {
+                    binding::share_port(socket, true)?;
+                }
+                return Ok(errno);
+            }
+        }
+        binding::share_port(socket, true)?;
+        let errno = bind_as(socket, address, thread)?;
+        if errno != 0 && !shares {
+            binding::share_port(socket, false)?;
+        }
+        Ok(errno)
+    }
+
+    /// A bound socket in place of the worker's, or the kernel's error number.
+    fn replica(
+        &self,
+        address: SocketAddr,
+        datagrams: bool,
+        thread: &Thread,
+        bind: impl FnOnce(&Self, BorrowedFd<'_>) -> io::Result<i32>,
+    ) -> io::Result<Result<OwnedFd, i32>> {
+        // Whether the worker's leaves IPv4 alone is not to be seen from here.
+        let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        let only_v6 = self.lanes.ports.has_address(v4);
+        let socket = binding::replica(address, datagrams, only_v6)?;
+        // All that share a port have one owner.
+        if let Err(error) = binding::give_to(socket.as_fd(), thread.uid) {
+            log::debug!("cannot give a socket to user {}: {error}", thread.uid);
+        }
+        let errno = bind(self, socket.as_fd())?;
+        Ok(if errno == 0 { Ok(socket) } else { Err(errno) })
+    }
+
+    /// A worker's socket is bound. Lanes that nobody will take over now are
+    /// closed.
+    fn joined(
+        &mut self,
+        worker: WorkerId,
+        address: SocketAddr,
+        inode: u64,
+        polled: bool,
+    ) -> LaneId {
+        let lane = self.lanes.change().joined(worker, address);
+        self.lanes.know(lane, inode);
+        if polled {
+            for lane in self.lanes.ports.passed_over(worker, address) {
+                self.lanes.retire(lane, now());
+            }
+        }
+        log::debug!("a worker has bound {address}");
+        lane
+    }
+
+    fn hold(&mut self, lane: LaneId, socket: OwnedFd) {
+        match Listener::take(socket) {
+            Ok(socket) => self.lanes.hold(lane, socket),
+            Err(error) => log::warn!("cannot keep a worker's socket: {}", describe(&error)),
+        }
+    }
+
+    fn local(&self, lane: LaneId) -> String {
+        self.lanes
+            .socket(lane)
+            .map(Listener::local)
+            .unwrap_or_default()
+    }
+
+    fn tell_of_replicas(&mut self, address: SocketAddr) {
+        if !std::mem::replace(&mut self.capture.told_of_replicas, true) {
+            log::info!(
+                "{address}: another socket takes the place of the worker's; options that it set before bind are lost"
+            );
+        }
+    }
+}
+
+/// As [`Shell::bind_shared`], for datagrams, which no program steers.
+fn bind_datagrams(
+    socket: BorrowedFd<'_>,
+    address: SocketAddr,
+    thread: &Thread,
+    shared: bool,
+) -> io::Result<i32> {
+    let shares = binding::shares_port(socket);
+    if shared {
+        binding::share_port(socket, true)?;
+    }
+    let errno = bind_as(socket, address, thread)?;
+    if errno == 0 {
+        binding::share_port(socket, true)?;
+    } else if shared && !shares {
+        binding::share_port(socket, false)?;
+    }
+    Ok(errno)
+}

@@ -1,0 +1,313 @@
+//! The sockets behind the lanes, and what the kernel is told of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::port::{Arrivals, LaneId, Ports, Sharing};
+use crate::supervisor::{Time, WorkerId};
+use crate::sys::errno::describe;
+use crate::sys::listener::{Instruction, Listener};
+
+/// One lane's socket.
+struct Lane {
+    /// The socket's, by which a worker's descriptor of it is known.
+    inode: u64,
+    /// None as long as it is a worker's own that does not listen: it may yet
+    /// become something else, which clinit must not keep open.
+    socket: Option<Listener>,
+    /// How many connections have arrived while that was told.
+    arrivals: u32,
+    /// Whether arrivals are told.
+    told: bool,
+}
+
+/// All lanes.
+pub(super) struct Lanes {
+    pub(super) ports: Ports,
+    lanes: BTreeMap<LaneId, Lane>,
+    by_inode: HashMap<u64, LaneId>,
+    /// By clinit's own descriptor, which arrivals name.
+    by_descriptor: HashMap<i32, LaneId>,
+    /// Whether programs may be due.
+    changed: bool,
+}
+
+impl Lanes {
+    pub(super) fn new(sharing: Sharing, arrivals: Arrivals) -> Self {
+        Self {
+            ports: Ports::new(sharing, arrivals),
+            lanes: BTreeMap::new(),
+            by_inode: HashMap::new(),
+            by_descriptor: HashMap::new(),
+            changed: false,
+        }
+    }
+
+    /// Something was decided that the kernel may have to be told of.
+    pub(super) fn change(&mut self) -> &mut Ports {
+        self.changed = true;
+        &mut self.ports
+    }
+
+    // ---- sockets ----
+
+    /// A lane has a socket that clinit holds.
+    pub(super) fn hold(&mut self, lane: LaneId, socket: Listener) {
+        let inode = socket.inode();
+        self.by_inode.insert(inode, lane);
+        self.by_descriptor.insert(socket.descriptor(), lane);
+        let held = self.lanes.entry(lane).or_insert(Lane {
+            inode,
+            socket: None,
+            arrivals: 0,
+            told: false,
+        });
+        held.socket = Some(socket);
+        self.changed = true;
+    }
+
+    /// A lane is a worker's own socket, which clinit does not hold.
+    pub(super) fn know(&mut self, lane: LaneId, inode: u64) {
+        self.by_inode.insert(inode, lane);
+        let known = Lane {
+            inode,
+            socket: None,
+            arrivals: 0,
+            told: false,
+        };
+        self.lanes.insert(lane, known);
+    }
+
+    /// The lane whose socket has this inode.
+    pub(super) fn of_inode(&self, inode: u64) -> Option<LaneId> {
+        self.by_inode.get(&inode).copied()
+    }
+
+    pub(super) fn inode(&self, lane: LaneId) -> Option<u64> {
+        self.lanes.get(&lane).map(|lane| lane.inode)
+    }
+
+    pub(super) fn inodes(&self) -> impl Iterator<Item = u64> + '_ {
+        self.lanes.values().map(|lane| lane.inode)
+    }
+
+    /// Its socket, where clinit holds it.
+    pub(super) fn socket(&self, lane: LaneId) -> Option<&Listener> {
+        self.lanes.get(&lane)?.socket.as_ref()
+    }
+
+    pub(super) fn descriptor(&self, lane: LaneId) -> Option<BorrowedFd<'_>> {
+        self.socket(lane).map(AsFd::as_fd)
+    }
+
+    /// How many connections wait at a lane.
+    pub(super) fn queued(&self, lane: LaneId) -> u32 {
+        self.socket(lane).map_or(0, Listener::queued)
+    }
+
+    /// How many have arrived at it while that was told.
+    pub(super) fn arrivals(&self, lane: LaneId) -> u32 {
+        self.lanes.get(&lane).map_or(0, |lane| lane.arrivals)
+    }
+
+    /// Lets a lane go that has never listened.
+    pub(super) fn drop_bound(&mut self, lane: LaneId) {
+        if let Some(lane) = self.lanes.remove(&lane) {
+            self.by_inode.remove(&lane.inode);
+            if let Some(socket) = lane.socket {
+                self.by_descriptor.remove(&socket.descriptor());
+            }
+        }
+    }
+
+    /// Closes a lane of a group: in between, no index may mean another lane
+    /// than it does before and after.
+    pub(super) fn retire(&mut self, lane: LaneId, now: Time) {
+        self.change().retiring(lane);
+        self.settle(now);
+        self.drop_bound(lane);
+        self.change().retire(lane);
+        self.settle(now);
+    }
+
+    /// Makes each lane listen again that a worker has shut down (invariant 7
+    /// of the core). Where that was several of one group, the order in which
+    /// they left it is not known.
+    pub(super) fn revive(&mut self) {
+        let silent: Vec<LaneId> = self
+            .ports
+            .listening()
+            .filter(|lane| self.socket(*lane).is_some_and(|it| !it.is_listening()))
+            .collect();
+        for lane in silent {
+            self.revive_one(lane);
+        }
+    }
+
+    pub(super) fn revive_one(&mut self, lane: LaneId) {
+        let Some(socket) = self.socket(lane) else {
+            return;
+        };
+        match socket.revive() {
+            Ok(()) => self.change().revived(lane),
+            Err(error) => {
+                let (local, error) = (socket.local(), describe(&error));
+                log::warn!("cannot listen on {local} again: {error}");
+            }
+        }
+    }
+
+    /// Lets go of everything. What workers still hold goes on as a plain
+    /// group, among which the kernel chooses.
+    pub(super) fn close(&mut self) {
+        for lane in self.lanes.values() {
+            if let Some(socket) = &lane.socket
+                && let Err(error) = socket.detach()
+            {
+                log::trace!("cannot detach a program from {}: {error}", socket.local());
+            }
+        }
+        self.lanes.clear();
+        self.by_inode.clear();
+        self.by_descriptor.clear();
+        self.ports = Ports::new(Sharing::Lanes, Arrivals::Untold);
+        self.changed = false;
+    }
+
+    // ---- steering ----
+
+    /// Counts an arrival at the lane with this descriptor; returns the lane.
+    pub(super) fn arrived(&mut self, descriptor: i32, now: Time) -> Option<LaneId> {
+        let id = *self.by_descriptor.get(&descriptor)?;
+        let lane = self.lanes.get_mut(&id)?;
+        lane.arrivals = lane.arrivals.wrapping_add(1);
+        let lanes = &self.lanes;
+        self.ports.arrived(id, now, &|lane| queued(lanes, lane));
+        self.changed = true;
+        Some(id)
+    }
+
+    /// Looks at queues and the pace again, where that is due.
+    pub(super) fn look(&mut self, now: Time) {
+        if self.ports.next_look().is_some_and(|due| due <= now) {
+            let lanes = &self.lanes;
+            self.ports.look(now, &|lane| queued(lanes, lane));
+            self.changed = true;
+        }
+    }
+
+    /// Tells the kernel of the programs that are due.
+    pub(super) fn settle(&mut self, now: Time) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        let lanes = &self.lanes;
+        let due = self.ports.due_programs(now, &|lane| queued(lanes, lane));
+        for (lane, program) in due {
+            let Some(socket) = self.socket(lane) else {
+                continue;
+            };
+            let instructions: Vec<Instruction> = program
+                .instructions()
+                .iter()
+                .map(|it| (it.code, it.jump_true, it.jump_false, it.constant))
+                .collect();
+            if let Err(error) = socket.attach(&instructions) {
+                let (local, error) = (socket.local(), describe(&error));
+                log::warn!("cannot steer connections of {local}: {error}");
+            } else {
+                log::trace!("connections of {} go to {program:?}", socket.local());
+            }
+        }
+    }
+
+    /// Has arrivals told at these lanes, and at those whose turns are taken;
+    /// never for good at a busy one, since each costs a wake-up.
+    pub(super) fn tell_arrivals(&mut self, unproven: &BTreeSet<LaneId>) {
+        let turns: BTreeSet<LaneId> = self.ports.watched().into_iter().collect();
+        for (id, lane) in &mut self.lanes {
+            let wanted = unproven.contains(id) || turns.contains(id);
+            let Some(socket) = lane.socket.as_ref().filter(|_| wanted != lane.told) else {
+                continue;
+            };
+            lane.told = wanted;
+            if let Err(error) = socket.announce(wanted) {
+                log::debug!("cannot watch {}: {error}", socket.local());
+            }
+        }
+    }
+
+    /// Asks anew for what a worker may have turned off.
+    pub(super) fn tell_again(&mut self, lane: LaneId) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.told = false;
+        }
+    }
+
+    // ---- leases ----
+
+    /// The lanes that hold connections for a worker alone.
+    pub(super) fn awaits(&self, worker: WorkerId) -> bool {
+        let lanes = self.ports.lanes_of(worker).into_iter();
+        lanes
+            .filter(|lane| !self.ports.is_shared(*lane))
+            .any(|lane| self.queued(lane) > 0)
+    }
+
+    /// A worker is gone: its lanes are free.
+    pub(super) fn worker_gone(&mut self, worker: WorkerId) {
+        for lane in self.change().gone(worker) {
+            self.drop_bound(lane);
+        }
+    }
+
+    /// A worker is ready: what only its predecessor had is let go of.
+    pub(super) fn admit(&mut self, worker: WorkerId, now: Time) {
+        let lanes = &self.lanes;
+        let stale = self.ports.admit(worker, &|lane| queued(lanes, lane));
+        self.changed = true;
+        for lane in stale {
+            self.retire(lane, now);
+        }
+    }
+
+    /// A worker does not hold a lane any more, though it lives.
+    pub(super) fn abandoned(&mut self, worker: WorkerId, lane: LaneId, now: Time) {
+        let was_bound = self.ports.is_bound(lane);
+        self.change().abandoned(worker, lane);
+        if was_bound {
+            self.drop_bound(lane);
+        } else if self.queued(lane) == 0 {
+            self.retire(lane, now);
+        }
+    }
+
+    /// The lane that a worker of a listener of clinit's own is to have.
+    pub(super) fn lease(
+        &mut self,
+        worker: WorkerId,
+        listener: crate::port::ListenerId,
+    ) -> io::Result<LaneId> {
+        let lanes = &self.lanes;
+        let free = self
+            .ports
+            .lease(worker, listener, &|lane| queued(lanes, lane));
+        self.changed = true;
+        if let Some(lane) = free {
+            return Ok(lane);
+        }
+        let model = self.ports.first_lane(listener);
+        let model = model.and_then(|lane| self.socket(lane));
+        let socket = model.ok_or(io::ErrorKind::NotFound)?.sibling()?;
+        let lane = self.change().made(listener);
+        self.hold(lane, socket);
+        self.change().lent(worker, lane);
+        Ok(lane)
+    }
+}
+
+fn queued(lanes: &BTreeMap<LaneId, Lane>, lane: LaneId) -> u32 {
+    let socket = lanes.get(&lane).and_then(|lane| lane.socket.as_ref());
+    socket.map_or(0, Listener::queued)
+}
