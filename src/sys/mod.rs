@@ -29,4 +29,6 @@ pub mod start;
 pub mod trace;
 
 #[cfg(test)]
+mod captive;
+#[cfg(test)]
 mod forked;
