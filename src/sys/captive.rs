@@ -102,8 +102,10 @@ impl Captive {
         }
     }
 
-    /// How it started, once it has made a call.
+    /// How it started. Another test's child may hold the other end until it
+    /// execs.
     pub(super) fn report(&self) -> Report {
+        wait_readable(&self.report);
         read_report(&self.report)
     }
 
