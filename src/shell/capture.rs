@@ -64,6 +64,10 @@ impl Capture {
         }
     }
 
+    fn forget_traced(&mut self, tid: i32) {
+        self.traced.remove(&tid);
+    }
+
     fn covers(&self, port: u16) -> bool {
         match &self.ports {
             config::Capture::Auto => true,
@@ -148,6 +152,8 @@ impl Shell {
         if self.capture.waved_through.remove(&call.tid) {
             return Reply::Proceed;
         }
+        // Whoever calls anew is not being traced any more.
+        self.capture.forget_traced(call.tid);
         let Ok(thread) = remote::thread(call.tid) else {
             return Reply::Proceed;
         };

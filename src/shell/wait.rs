@@ -8,7 +8,8 @@ use crate::supervisor::{Arrival, Event, Signal, Time, WorkerId};
 use crate::sys::errno::describe;
 use crate::sys::notify::{self, Datagram};
 use crate::sys::proc;
-use crate::sys::process::{Report, read_report};
+use crate::sys::process::{Report, Step, read_report};
+use crate::sys::signals::send_group;
 use crate::sys::start::own_uid;
 
 use super::token::Token;
@@ -134,6 +135,12 @@ impl Shell {
                     break;
                 }
                 Report::Failed(failure) => {
+                    if failure.step == Step::Listener {
+                        // It may go on, with calls that nobody answers.
+                        if let Err(error) = send_group(worker.pid, Signal::KILL.number()) {
+                            log::warn!("cannot kill a worker that nobody answers: {error}");
+                        }
+                    }
                     worker.failure = Some(failure);
                     break;
                 }

@@ -194,3 +194,52 @@ fn can_read(pid: i32) -> bool {
     let read = remote::read_memory(pid, (&raw const MARK) as u64, &mut found);
     read.is_ok_and(|length| length == found.len()) && found == MARK.to_ne_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::forked::in_child;
+    use super::*;
+
+    #[test]
+    fn what_works_here_is_found() {
+        let found = probe(true, None);
+        assert_eq!(found.filter, Ok(()));
+        assert!(found.can_put && found.can_read, "{found:?}");
+        // A container's profile may forbid these, by answering EPERM.
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        if status.contains("\nSeccomp:\t0\n") {
+            assert!(found.can_duplicate && found.can_trace, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn another_user_takes_the_filter_before_it_is_one() {
+        let nobody = Credentials {
+            uid: 65_534,
+            gid: 65_533,
+            groups: &[],
+        };
+        let found = probe(false, Some(nobody));
+        // SAFETY: geteuid has no precondition.
+        if unsafe { libc::geteuid() } == 0 {
+            assert_eq!(found, probe(true, None));
+        } else {
+            let failed = found.filter.unwrap_err();
+            assert_eq!((failed.step, failed.errno), (Step::Filter, libc::EACCES));
+        }
+    }
+
+    #[test]
+    fn an_outer_listener_is_told() {
+        assert!(in_child(|| {
+            let outer = notification::install(true);
+            let busy = SpawnFailure {
+                step: Step::Filter,
+                errno: libc::EBUSY,
+            };
+            outer.is_ok() && probe(true, None) == Machinery::none(busy)
+        }));
+    }
+}

@@ -31,4 +31,6 @@ pub mod start;
 pub mod trace;
 
 #[cfg(test)]
+mod captive;
+#[cfg(test)]
 mod forked;

@@ -23,6 +23,8 @@ pub(super) use child::set_parent_death_signal;
 pub(super) use credentials::{take_on, to_take_on};
 pub(super) use reap::wait_for_one;
 pub use reap::{Change, NoChildren, RawExit, Reaped, has_children, reap};
+#[cfg(test)]
+pub(super) use reap::{look_at_change, wait_for_change, wait_for_group};
 
 /// What to start, and as what.
 #[derive(Clone, Copy, Debug)]

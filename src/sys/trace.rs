@@ -136,8 +136,9 @@ impl Extraction {
         // It fails for a thread that is dying, whose end will be reported.
         let _ = ptrace::interrupt(tid);
         // Before Linux 5.19 that ends the call by itself, with the same
-        // result: then there is nobody to answer.
-        listener.answer(id, ERESTARTNOINTR)?;
+        // result: then there is nobody to answer. Whatever goes wrong, the
+        // thread stops, and is then seen to be elsewhere.
+        let _ = listener.answer(id, ERESTARTNOINTR);
         Ok(extraction)
     }
 

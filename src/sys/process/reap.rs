@@ -48,9 +48,9 @@ pub enum Change {
         /// The child.
         pid: i32,
     },
-    /// SIGCONT has continued a child.
+    /// SIGCONT has continued a child, or a traced thread.
     Continued {
-        /// The child.
+        /// The child; or the thread, which may lead no process.
         pid: i32,
     },
 }
@@ -136,11 +136,36 @@ pub(in super::super) fn wait_for_one(pid: i32) -> Result<RawExit, NoChildren> {
 /// Waits until something becomes of this child or traced thread.
 #[cfg(test)]
 pub(in super::super) fn wait_for_change(tid: i32) -> Change {
+    change(tid, 0)
+}
+
+/// Likewise, and leaves it to be waited for again.
+#[cfg(test)]
+pub(in super::super) fn look_at_change(tid: i32) -> Change {
+    change(tid, libc::WNOWAIT)
+}
+
+#[cfg(test)]
+fn change(tid: i32, options: i32) -> Change {
     let id = libc::id_t::try_from(tid).unwrap();
-    let changes = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED;
-    wait(libc::P_PID, id, changes | libc::__WALL)
-        .unwrap()
-        .unwrap()
+    let changes = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED | libc::__WALL;
+    wait(libc::P_PID, id, changes | options).unwrap().unwrap()
+}
+
+/// Waits for the end of a child that leads a group, of the group's other
+/// children and of its traced threads.
+#[cfg(test)]
+pub(in super::super) fn wait_for_group(group: i32) -> Option<RawExit> {
+    let id = libc::id_t::try_from(group).unwrap();
+    let mut leader = None;
+    while let Ok(change) = wait(libc::P_PGID, id, libc::WEXITED | libc::__WALL) {
+        if let Some(Change::Exited(Reaped { pid, exit })) = change
+            && pid == group
+        {
+            leader = Some(exit);
+        }
+    }
+    leader
 }
 
 #[cfg(test)]
@@ -179,5 +204,23 @@ mod tests {
         assert_eq!(wait_for_one(pid), Ok(RawExit::Code(0)));
         let again = wait(libc::P_PID, child.id(), options);
         assert_eq!(again, Err(NoChildren));
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "waiting is what is tested")]
+    fn a_child_that_is_stopped_and_continued_is_told_apart() {
+        let child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn();
+        let mut child = child.unwrap();
+        let pid = child.id().try_into().unwrap();
+        for (signal, expected) in [
+            (libc::SIGSTOP, Change::Stopped { pid }),
+            (libc::SIGCONT, Change::Continued { pid }),
+        ] {
+            super::super::super::kill::send(pid, signal, None).unwrap();
+            assert_eq!(look_at_change(pid), expected);
+            assert_eq!(wait_for_change(pid), expected);
+        }
+        drop(child.stdin.take());
+        assert_eq!(wait_for_one(pid), Ok(RawExit::Code(0)));
     }
 }

@@ -114,7 +114,7 @@ pub(super) struct Steps {
 }
 
 /// The largest error number.
-const LAST_ERRNO: i64 = 4095;
+const LAST_ERRNO: i32 = 4095;
 
 /// A page is at least this large, and lies at a multiple of it.
 const PAGE: u64 = 4096;
@@ -187,10 +187,14 @@ impl Steps {
         if let Err(errno) = found {
             self.error.get_or_insert(errno);
         }
-        if found.is_err() || self.error.is_some() || self.called_off {
-            return self.end();
+        if found.is_err() || self.error.is_some() {
+            // It has no end of the channel, or is not where it could close it.
+            self.end()
+        } else if self.called_off {
+            self.inject(Call::Close)
+        } else {
+            self.inject(Call::Map)
         }
-        self.inject(Call::Map)
     }
 
     /// What the call that the thread has made returned.
@@ -198,9 +202,10 @@ impl Steps {
         let State::Left(call) = self.state else {
             return self.end();
         };
-        let failure = (-LAST_ERRNO..0)
-            .contains(&result)
-            .then(|| i32::try_from(-result).unwrap_or(EFAULT));
+        let failure = (result < 0).then(|| match i32::try_from(result.saturating_neg()) {
+            Ok(errno) if errno <= LAST_ERRNO => errno,
+            Ok(_) | Err(_) => EFAULT,
+        });
         match (call, failure) {
             (Call::Map, None) => {
                 self.page = result.cast_unsigned();
