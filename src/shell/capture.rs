@@ -293,7 +293,7 @@ impl Shell {
         } else if !listened_before {
             self.lanes.change().revived(lane);
         }
-        self.extend_baseline(worker);
+        self.extend_baseline(worker, lane);
         self.listened(worker, Some(lane));
         0
     }

@@ -22,6 +22,19 @@ struct Lane {
     told: bool,
 }
 
+impl Lane {
+    /// Has arrivals told, or not.
+    fn tell(&mut self, wanted: bool) {
+        let Some(socket) = &self.socket else {
+            return;
+        };
+        self.told = wanted;
+        if let Err(error) = socket.announce(wanted) {
+            log::debug!("cannot watch {}: {error}", socket.local());
+        }
+    }
+}
+
 /// All lanes.
 pub(super) struct Lanes {
     pub(super) ports: Ports,
@@ -228,20 +241,16 @@ impl Lanes {
         let turns: BTreeSet<LaneId> = self.ports.watched().into_iter().collect();
         for (id, lane) in &mut self.lanes {
             let wanted = unproven.contains(id) || turns.contains(id);
-            let Some(socket) = lane.socket.as_ref().filter(|_| wanted != lane.told) else {
-                continue;
-            };
-            lane.told = wanted;
-            if let Err(error) = socket.announce(wanted) {
-                log::debug!("cannot watch {}: {error}", socket.local());
+            if wanted != lane.told {
+                lane.tell(wanted);
             }
         }
     }
 
-    /// Asks anew for what a worker may have turned off.
-    pub(super) fn tell_again(&mut self, lane: LaneId) {
+    /// Asks for arrivals anew: a worker may have turned them off.
+    pub(super) fn tell_anew(&mut self, lane: LaneId) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
-            lane.told = false;
+            lane.tell(true);
         }
     }
 

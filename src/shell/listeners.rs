@@ -213,11 +213,6 @@ impl Listeners {
         }
     }
 
-    /// Asks anew for what a worker may have turned off.
-    pub(super) fn tell_again(&mut self) {
-        self.told = false;
-    }
-
     /// Counts an arrival at the socket with this descriptor.
     pub(super) fn arrived(&mut self, descriptor: i32) {
         for held in &mut self.held {

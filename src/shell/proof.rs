@@ -53,16 +53,24 @@ pub(super) struct Baseline(BTreeMap<QueueId, Queue>);
 
 impl Shell {
     /// A worker is about to run: what is in its queues was not taken by it.
+    /// From here on arrivals are told; asked for anew, since its predecessor
+    /// may have turned that off.
     pub(super) fn baseline(&mut self, id: WorkerId) -> Baseline {
-        self.listeners.tell_again();
-        for lane in self.lanes.ports.lanes_of(id) {
-            self.lanes.tell_again(lane);
+        if self.may_be_told {
+            self.listeners.tell_arrivals(false);
+            self.listeners.tell_arrivals(true);
+            for lane in self.lanes.ports.lanes_of(id) {
+                self.lanes.tell_anew(lane);
+            }
         }
         Baseline(self.settled_queues(id).unwrap_or_default())
     }
 
-    /// A worker has one lane more.
-    pub(super) fn extend_baseline(&mut self, id: WorkerId) {
+    /// A worker has this lane too.
+    pub(super) fn extend_baseline(&mut self, id: WorkerId, lane: LaneId) {
+        if self.may_be_told {
+            self.lanes.tell_anew(lane);
+        }
         let queues = self.settled_queues(id).unwrap_or_default();
         if let Some(worker) = self.workers.get_mut(id) {
             for (id, queue) in queues {

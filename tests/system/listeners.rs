@@ -70,8 +70,8 @@ fn minus_l_alone_is_one_worker_and_says_so() {
 }
 
 #[test]
-fn one_port_is_served_by_each_worker() {
-    let mut clinit = Setup::new("-i 4 -l 127.0.0.1:0")
+fn one_queue_is_served_by_each_worker() {
+    let mut clinit = Setup::new("-i 4 --share queue -l 127.0.0.1:0")
         .worker("report up serve")
         .start();
     let mut left: Vec<String> = clinit

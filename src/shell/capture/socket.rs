@@ -207,8 +207,7 @@ impl Shell {
             return Reply::Proceed;
         }
         self.lanes.change().lent(caller.worker, lane);
-        self.lanes.tell_again(lane);
-        self.extend_baseline(caller.worker);
+        self.extend_baseline(caller.worker, lane);
         log::debug!("a worker has taken over a lane of {}", self.local(lane));
         Reply::Errno(0)
     }
