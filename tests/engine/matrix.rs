@@ -39,14 +39,10 @@ pub(crate) const TESTS: &[Test<Engine>] = &[
     ("matrix_nginx", |engine| heals(engine, Server::Nginx, &[])),
     ("matrix_java", |engine| heals(engine, Server::Java, &[])),
     ("matrix_static_c_under_a_current_profile", |engine| {
-        heals(engine, Server::C, &["--security-opt", &profiles::current()]);
+        heals_by("ptrace", engine, Server::C, &profiles::current());
     }),
     ("matrix_node_under_a_current_profile", |engine| {
-        heals(
-            engine,
-            Server::Node,
-            &["--security-opt", &profiles::current()],
-        );
+        heals_by("ptrace", engine, Server::Node, &profiles::current());
     }),
     (
         "profiles_refuse_what_they_are_to",
@@ -58,8 +54,16 @@ pub(crate) const TESTS: &[Test<Engine>] = &[
     ("one_worker_where_seccomp_has_no_listener", |engine| {
         runs_one(engine, &profiles::seccomp_has_no_listener());
     }),
-    ("one_worker_where_no_worker_can_be_looked_into", |engine| {
-        runs_one(engine, &profiles::no_looking());
+    ("one_worker_where_nothing_can_be_put_into_it", |engine| {
+        runs_one(engine, &profiles::no_putting());
+    }),
+    ("matrix_static_c_where_sockets_are_replaced", |engine| {
+        let profile = profiles::written(engine, &profiles::no_looking());
+        heals_by("replacing sockets", engine, Server::C, &profile);
+    }),
+    ("matrix_node_where_sockets_are_replaced", |engine| {
+        let profile = profiles::written(engine, &profiles::no_looking());
+        heals_by("replacing sockets", engine, Server::Node, &profile);
     }),
 ];
 
@@ -157,12 +161,25 @@ fn is_static(server: Server) -> bool {
 }
 
 fn heals(engine: &Engine, server: Server, options: &[&str]) {
-    let Some((container, drill)) = start(engine, server, servers::copies(), options) else {
-        return;
-    };
+    let _ = heals_and_says(engine, server, options);
+}
+
+/// The same under a profile, which leaves this way to a worker's socket.
+fn heals_by(way: &str, engine: &Engine, server: Server, profile: &str) {
+    let options = ["--security-opt", profile, "--env=CLINIT_VERBOSE=1"];
+    if let Some(log) = heals_and_says(engine, server, &options) {
+        let said = format!("shared, by {way}");
+        assert!(log.contains(&said), "{said:?} is not in the log");
+    }
+}
+
+/// Returns the log.
+fn heals_and_says(engine: &Engine, server: Server, options: &[&str]) -> Option<String> {
+    let (container, drill) = start(engine, server, servers::copies(), options)?;
     drill.run().unwrap_or_else(|why| panic!("{why}"));
     container.stop();
     assert_eq!(container.inspect(".State.ExitCode"), "0");
+    Some(container.log())
 }
 
 /// Where ports cannot be shared, one worker serves, whatever was asked for, and

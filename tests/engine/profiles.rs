@@ -30,6 +30,18 @@ pub(crate) fn seccomp_has_no_listener() -> String {
     )
 }
 
+/// As kernels before 5.9 answer where a descriptor is to be put into a
+/// process: `SECCOMP_IOCTL_NOTIF_ADDFD`.
+pub(crate) fn no_putting() -> String {
+    let request = r#"{"index": 1, "value": 1075323139, "op": "SCMP_CMP_EQ"}"#;
+    refusal(
+        &["ioctl"],
+        libc::EINVAL,
+        &format!(r#", "args": [{request}]"#),
+    )
+}
+
+/// Without all of these only another socket in a worker's place is left.
 pub(crate) fn no_looking() -> String {
     let calls = ["ptrace", "process_vm_readv", "pidfd_getfd"];
     refusal(&calls, libc::EPERM, "")
