@@ -20,11 +20,12 @@ const PREFIX: &[u8] = b"CLINIT_";
 const OF_KUBERNETES: [&[u8]; 2] = [b"CLINIT_PORT", b"CLINIT_SERVICE_"];
 
 /// What clinit sets for its workers, or reads and leaves to them.
-const NO_OPTIONS: [&str; 4] = [
+const NO_OPTIONS: [&str; 5] = [
     "CLINIT_SLOT",
     "CLINIT_SLOTS",
     "CLINIT_GENERATION",
     super::CPU_REQUEST,
+    super::CAPTURE_ROUTE,
 ];
 
 /// An option that was given, with its value; a switch's value is empty.
@@ -242,11 +243,11 @@ fn unknown_variable(name: &OsStr, known: &[String]) -> Note {
     }
 }
 
-/// The warning for a request for CPUs that cannot be read.
-pub(super) fn bad_cpu_request(value: &OsStr) -> Note {
-    let (variable, value) = (super::CPU_REQUEST, quoted(value));
+/// The warning for a variable that is no option and cannot be read.
+pub(super) fn bad_variable(variable: &str, value: &OsStr, accepted: &str) -> Note {
+    let value = quoted(value);
     Note {
         level: Level::Warn,
-        text: format!("{variable} {value} is ignored: accepted are 500m, 0.5 and 2"),
+        text: format!("{variable} {value} is ignored: accepted are {accepted}"),
     }
 }

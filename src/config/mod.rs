@@ -32,7 +32,7 @@ use log::{Level, LevelFilter};
 
 use crate::supervisor::policy::{Mode, Policy};
 use environment::{inherited, lookup};
-use given::{Given, Line, add_variables, bad_cpu_request, unknown_variables};
+use given::{Given, Line, add_variables, bad_variable, unknown_variables};
 use options::Opt;
 use policy::{Circumstances, policy};
 use settings::{Place, Settings};
@@ -43,13 +43,17 @@ pub use help::{help, readme_table};
 pub use listen::{ListenAddress, ListenerSpec};
 pub use options::{OPTIONS, OptionSpec};
 pub use placeholders::{Bound, Template};
-pub use share::{Capture, Share};
+pub use share::{Capture, Route, Share};
 pub use sizing::{Instances, MOST_INSTANCES, Sizing};
 pub use user::Credentials;
 
 /// The variable that holds how much CPU the pod requests, from the downward
 /// API.
 const CPU_REQUEST: &str = "CLINIT_CPU_REQUEST";
+
+/// The variable that says by which way at best clinit is to get at its workers'
+/// sockets.
+const CAPTURE_ROUTE: &str = "CLINIT_CAPTURE_ROUTE";
 
 /// What clinit was called for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +124,9 @@ pub struct Config {
     pub share: Share,
     /// Which of the ports that workers bind themselves are shared.
     pub capture: Capture,
+    /// By which way at best clinit gets at its workers' sockets; none: by the
+    /// best that there is.
+    pub capture_route: Option<Route>,
     /// In which further ways workers are told of the listeners.
     pub dialects: Dialects,
     /// Who workers run as; none: as clinit does.
@@ -251,6 +258,7 @@ fn run(
         listeners: settings.listeners,
         share: settings.share,
         capture: settings.capture,
+        capture_route: capture_route(env, &mut notes),
         dialects: settings.dialects,
         credentials: settings.user,
         chdir: settings.chdir,
@@ -293,7 +301,7 @@ fn sizing(
         .and_then(OsStr::to_str)
         .and_then(sizing::cpu_request);
     if let (Some(request), None) = (request, cpu_request_millis) {
-        notes.push(bad_cpu_request(request));
+        notes.push(bad_variable(CPU_REQUEST, request, "500m, 0.5 and 2"));
     }
     Sizing {
         instances: settings.instances.unwrap_or(otherwise),
@@ -302,6 +310,17 @@ fn sizing(
         in_kubernetes: set(env, "KUBERNETES_SERVICE_HOST").is_some(),
         cpu_request_millis,
     }
+}
+
+/// By which way clinit is to get at workers' sockets.
+fn capture_route(env: &[(OsString, OsString)], notes: &mut Vec<Note>) -> Option<Route> {
+    let asked = set(env, CAPTURE_ROUTE)?;
+    let route = asked.to_str().and_then(Route::parse);
+    if route.is_none() {
+        let accepted = "pidfd_getfd, ptrace and replace";
+        notes.push(bad_variable(CAPTURE_ROUTE, asked, accepted));
+    }
+    route
 }
 
 /// A warning for each option that was given and changes nothing.

@@ -65,6 +65,35 @@ impl Capture {
     }
 }
 
+/// A way to a worker's socket, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Route {
+    /// `pidfd_getfd(2)`.
+    Duplicate,
+    /// The worker is made to send it (`ptrace(2)`).
+    Trace,
+    /// None: another socket takes its place.
+    Replace,
+}
+
+impl Route {
+    /// Reads `pidfd_getfd`, `ptrace` or `replace`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Duplicate, Self::Trace, Self::Replace];
+        all.into_iter().find(|route| route.name() == text)
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "pidfd_getfd",
+            Self::Trace => "ptrace",
+            Self::Replace => "replace",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +111,16 @@ mod tests {
         for text in ["", "Auto", "slots,queue", " off", "none", "0"] {
             let refused = Share::parse(text).expect_err(text);
             assert_eq!(refused, "accepted are auto, slots, queue and off");
+        }
+    }
+
+    #[test]
+    fn ways_to_a_socket() {
+        for text in ["pidfd_getfd", "ptrace", "replace"] {
+            assert_eq!(Route::parse(text).map(Route::name), Some(text));
+        }
+        for text in ["", "Ptrace", "getfd", "auto"] {
+            assert_eq!(Route::parse(text), None, "{text}");
         }
     }
 

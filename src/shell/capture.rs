@@ -11,7 +11,7 @@ mod socket;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::config;
+use crate::config::{self, Route};
 use crate::port::{Bind, LaneId, address};
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, WorkerId};
@@ -23,7 +23,7 @@ use crate::sys::{binding, proc};
 use super::{Shell, now};
 use extraction::Traced;
 use machinery::Routes;
-pub(super) use machinery::{Availability, Route, available, warn_of_one_worker};
+pub(super) use machinery::{Availability, available, warn_of_one_worker};
 use socket::Purpose;
 
 /// How many calls of one worker are answered before others' events are looked

@@ -38,7 +38,7 @@ impl Lane {
 /// All lanes.
 pub(super) struct Lanes {
     pub(super) ports: Ports,
-    lanes: BTreeMap<LaneId, Lane>,
+    held: BTreeMap<LaneId, Lane>,
     by_inode: HashMap<u64, LaneId>,
     /// By clinit's own descriptor, which arrivals name.
     by_descriptor: HashMap<i32, LaneId>,
@@ -50,7 +50,7 @@ impl Lanes {
     pub(super) fn new(sharing: Sharing, arrivals: Arrivals) -> Self {
         Self {
             ports: Ports::new(sharing, arrivals),
-            lanes: BTreeMap::new(),
+            held: BTreeMap::new(),
             by_inode: HashMap::new(),
             by_descriptor: HashMap::new(),
             changed: false,
@@ -68,28 +68,23 @@ impl Lanes {
     /// A lane has a socket that clinit holds.
     pub(super) fn hold(&mut self, lane: LaneId, socket: Listener) {
         let inode = socket.inode();
-        self.by_inode.insert(inode, lane);
         self.by_descriptor.insert(socket.descriptor(), lane);
-        let held = self.lanes.entry(lane).or_insert(Lane {
-            inode,
-            socket: None,
-            arrivals: 0,
-            told: false,
-        });
-        held.socket = Some(socket);
+        self.know(lane, inode);
+        if let Some(lane) = self.held.get_mut(&lane) {
+            lane.socket = Some(socket);
+        }
         self.changed = true;
     }
 
     /// A lane is a worker's own socket, which clinit does not hold.
     pub(super) fn know(&mut self, lane: LaneId, inode: u64) {
         self.by_inode.insert(inode, lane);
-        let known = Lane {
+        self.held.entry(lane).or_insert(Lane {
             inode,
             socket: None,
             arrivals: 0,
             told: false,
-        };
-        self.lanes.insert(lane, known);
+        });
     }
 
     /// The lane whose socket has this inode.
@@ -98,16 +93,16 @@ impl Lanes {
     }
 
     pub(super) fn inode(&self, lane: LaneId) -> Option<u64> {
-        self.lanes.get(&lane).map(|lane| lane.inode)
+        self.held.get(&lane).map(|lane| lane.inode)
     }
 
     pub(super) fn inodes(&self) -> impl Iterator<Item = u64> + '_ {
-        self.lanes.values().map(|lane| lane.inode)
+        self.held.values().map(|lane| lane.inode)
     }
 
     /// Its socket, where clinit holds it.
     pub(super) fn socket(&self, lane: LaneId) -> Option<&Listener> {
-        self.lanes.get(&lane)?.socket.as_ref()
+        self.held.get(&lane)?.socket.as_ref()
     }
 
     pub(super) fn descriptor(&self, lane: LaneId) -> Option<BorrowedFd<'_>> {
@@ -121,12 +116,12 @@ impl Lanes {
 
     /// How many have arrived at it while that was told.
     pub(super) fn arrivals(&self, lane: LaneId) -> u32 {
-        self.lanes.get(&lane).map_or(0, |lane| lane.arrivals)
+        self.held.get(&lane).map_or(0, |lane| lane.arrivals)
     }
 
     /// Lets a lane go that has never listened.
     pub(super) fn drop_bound(&mut self, lane: LaneId) {
-        if let Some(lane) = self.lanes.remove(&lane) {
+        if let Some(lane) = self.held.remove(&lane) {
             self.by_inode.remove(&lane.inode);
             if let Some(socket) = lane.socket {
                 self.by_descriptor.remove(&socket.descriptor());
@@ -174,14 +169,14 @@ impl Lanes {
     /// Lets go of everything. What workers still hold goes on as a plain
     /// group, among which the kernel chooses.
     pub(super) fn close(&mut self) {
-        for lane in self.lanes.values() {
+        for lane in self.held.values() {
             if let Some(socket) = &lane.socket
                 && let Err(error) = socket.detach()
             {
                 log::trace!("cannot detach a program from {}: {error}", socket.local());
             }
         }
-        self.lanes.clear();
+        self.held.clear();
         self.by_inode.clear();
         self.by_descriptor.clear();
         self.ports = Ports::new(Sharing::Lanes, Arrivals::Untold);
@@ -193,9 +188,9 @@ impl Lanes {
     /// Counts an arrival at the lane with this descriptor; returns the lane.
     pub(super) fn arrived(&mut self, descriptor: i32, now: Time) -> Option<LaneId> {
         let id = *self.by_descriptor.get(&descriptor)?;
-        let lane = self.lanes.get_mut(&id)?;
+        let lane = self.held.get_mut(&id)?;
         lane.arrivals = lane.arrivals.wrapping_add(1);
-        let lanes = &self.lanes;
+        let lanes = &self.held;
         self.ports.arrived(id, now, &|lane| queued(lanes, lane));
         self.changed = true;
         Some(id)
@@ -204,7 +199,7 @@ impl Lanes {
     /// Looks at queues and the pace again, where that is due.
     pub(super) fn look(&mut self, now: Time) {
         if self.ports.next_look().is_some_and(|due| due <= now) {
-            let lanes = &self.lanes;
+            let lanes = &self.held;
             self.ports.look(now, &|lane| queued(lanes, lane));
             self.changed = true;
         }
@@ -215,7 +210,7 @@ impl Lanes {
         if !std::mem::take(&mut self.changed) {
             return;
         }
-        let lanes = &self.lanes;
+        let lanes = &self.held;
         let due = self.ports.due_programs(now, &|lane| queued(lanes, lane));
         for (lane, program) in due {
             let Some(socket) = self.socket(lane) else {
@@ -239,7 +234,7 @@ impl Lanes {
     /// never for good at a busy one, since each costs a wake-up.
     pub(super) fn tell_arrivals(&mut self, unproven: &BTreeSet<LaneId>) {
         let turns: BTreeSet<LaneId> = self.ports.watched().into_iter().collect();
-        for (id, lane) in &mut self.lanes {
+        for (id, lane) in &mut self.held {
             let wanted = unproven.contains(id) || turns.contains(id);
             if wanted != lane.told {
                 lane.tell(wanted);
@@ -249,7 +244,7 @@ impl Lanes {
 
     /// Asks for arrivals anew: a worker may have turned them off.
     pub(super) fn tell_anew(&mut self, lane: LaneId) {
-        if let Some(lane) = self.lanes.get_mut(&lane) {
+        if let Some(lane) = self.held.get_mut(&lane) {
             lane.tell(true);
         }
     }
@@ -273,7 +268,7 @@ impl Lanes {
 
     /// A worker is ready: what only its predecessor had is let go of.
     pub(super) fn admit(&mut self, worker: WorkerId, now: Time) {
-        let lanes = &self.lanes;
+        let lanes = &self.held;
         let stale = self.ports.admit(worker, &|lane| queued(lanes, lane));
         self.changed = true;
         for lane in stale {
@@ -298,7 +293,7 @@ impl Lanes {
         worker: WorkerId,
         listener: crate::port::ListenerId,
     ) -> io::Result<LaneId> {
-        let lanes = &self.lanes;
+        let lanes = &self.held;
         let free = self
             .ports
             .lease(worker, listener, &|lane| queued(lanes, lane));

@@ -50,10 +50,6 @@ const MOST_PASSED: i32 = 4096;
 /// capabilities(7) has its number.
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// Which way to a worker's socket is taken though there may be a better one:
-/// the tests' only.
-const FORCED_ROUTE: &str = "CLINIT_TEST_CAPTURE_ROUTE";
-
 /// Why the loop cannot begin.
 enum StartError {
     Usage(UsageError),
@@ -246,8 +242,8 @@ fn prepare_capture(config: &mut Config, has_listeners: bool) -> (Capture, Option
         gid: credentials.gid,
         groups: &credentials.groups,
     });
-    let forced = env::var(FORCED_ROUTE).ok();
-    match available(probe(no_new_privs, credentials), forced.as_deref()) {
+    let machinery = probe(no_new_privs, credentials);
+    match available(machinery, config.capture_route) {
         Availability::By(route) => {
             log::debug!("workers' own ports are shared, by {}", route.name());
             let filter = Filter { no_new_privs };

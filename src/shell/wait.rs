@@ -156,10 +156,9 @@ impl Shell {
         let worker_uid = self.plan.uid();
         if let Some(worker) = self.workers.get_mut(id)
             && says_ready(worker, worker_uid)
+            && self.ready != Ready::Listen
         {
-            if self.ready != Ready::Listen {
-                self.events.push_back(Event::Ready(id));
-            }
+            self.events.push_back(Event::Ready(id));
         }
     }
 }

@@ -185,7 +185,7 @@ pub fn inode(socket: impl AsFd) -> u64 {
 ///
 /// # Errors
 ///
-/// `EPERM` without CAP_CHOWN.
+/// `EPERM` without `CAP_CHOWN`.
 pub fn give_to(socket: BorrowedFd<'_>, uid: u32) -> io::Result<()> {
     // SAFETY: fchown touches no memory. The group stays as it is.
     let result = unsafe { libc::fchown(socket.as_raw_fd(), uid, u32::MAX) };

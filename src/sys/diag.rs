@@ -47,8 +47,8 @@ pub fn handshakes(port: u16) -> io::Result<BTreeSet<Handshake>> {
         let mut buffer = vec![0; 32 * 1024];
         loop {
             let length = receive(&socket, &mut buffer)?;
-            let part = buffer.get(..length).unwrap_or_default();
-            if length == 0 || take_in(part, &mut found)? || found.len() >= MOST_HANDSHAKES {
+            let answer = buffer.get(..length).unwrap_or_default();
+            if length == 0 || take_in(answer, &mut found)? || found.len() >= MOST_HANDSHAKES {
                 break;
             }
         }

@@ -59,11 +59,11 @@ pub(crate) const TESTS: &[Test<Engine>] = &[
     }),
     ("matrix_static_c_where_sockets_are_replaced", |engine| {
         let profile = profiles::written(engine, &profiles::no_looking());
-        heals_by("replacing sockets", engine, Server::C, &profile);
+        heals_by("replace", engine, Server::C, &profile);
     }),
     ("matrix_node_where_sockets_are_replaced", |engine| {
         let profile = profiles::written(engine, &profiles::no_looking());
-        heals_by("replacing sockets", engine, Server::Node, &profile);
+        heals_by("replace", engine, Server::Node, &profile);
     }),
 ];
 

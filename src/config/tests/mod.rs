@@ -209,6 +209,7 @@ fn every_option_is_understood() {
         ],
         share: Share::Queue,
         capture: Capture::Ports(vec![8080, 9090]),
+        capture_route: None,
         dialects: Dialects {
             server_starter: yes,
             nginx: yes,

@@ -1,30 +1,10 @@
 //! Which ways there are to a worker's socket, and what is said where there
 //! are none.
 
+use crate::config::Route;
 use crate::sys::errno::Described;
 use crate::sys::machinery::Machinery;
 use crate::sys::process::{SpawnFailure, Step};
-
-/// The way to a worker's socket, the best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::shell) enum Route {
-    /// `pidfd_getfd(2)`.
-    Duplicate,
-    /// The worker is made to send it, by `ptrace(2)`.
-    Trace,
-    /// None: another socket takes its place.
-    Replace,
-}
-
-impl Route {
-    pub(in crate::shell) fn name(self) -> &'static str {
-        match self {
-            Self::Duplicate => "pidfd_getfd",
-            Self::Trace => "ptrace",
-            Self::Replace => "replacing sockets (options that are set before bind are lost)",
-        }
-    }
-}
 
 /// The ways that are left.
 #[derive(Clone, Copy, Debug)]
@@ -55,9 +35,9 @@ pub(in crate::shell) enum Availability {
     Not(String),
 }
 
-/// What the machinery amounts to. `forced` is a way to take though there may
-/// be a better one: for tests of it.
-pub(in crate::shell) fn available(machinery: Machinery, forced: Option<&str>) -> Availability {
+/// What the machinery amounts to, where clinit is to go by no better way than
+/// this one.
+pub(in crate::shell) fn available(machinery: Machinery, at_best: Option<Route>) -> Availability {
     if let Err(failure) = machinery.filter {
         return Availability::Not(reason(failure));
     }
@@ -69,13 +49,13 @@ pub(in crate::shell) fn available(machinery: Machinery, forced: Option<&str>) ->
             "clinit may not look into its workers (ptrace scope, or a seccomp profile)".into(),
         );
     }
-    let duplicate = machinery.can_duplicate.then_some(Route::Duplicate);
-    let trace = machinery.can_trace.then_some(Route::Trace);
-    Availability::By(match forced {
-        Some("ptrace") => trace.unwrap_or(Route::Replace),
-        Some("replace") => Route::Replace,
-        Some(_) | None => duplicate.or(trace).unwrap_or(Route::Replace),
-    })
+    let ways = [
+        (machinery.can_duplicate, Route::Duplicate),
+        (machinery.can_trace, Route::Trace),
+    ];
+    let mut ways = ways.into_iter().filter(|(there, _)| *there);
+    let way = ways.find(|(_, way)| at_best.is_none_or(|best| *way >= best));
+    Availability::By(way.map_or(Route::Replace, |(_, way)| way))
 }
 
 fn reason(failure: SpawnFailure) -> String {
@@ -128,14 +108,10 @@ mod tests {
             };
             assert_eq!(available(machinery, None), Availability::By(route));
         }
-        assert_eq!(
-            available(ALL, Some("ptrace")),
-            Availability::By(Route::Trace)
-        );
-        assert_eq!(
-            available(ALL, Some("replace")),
-            Availability::By(Route::Replace)
-        );
+        for route in [Route::Duplicate, Route::Trace, Route::Replace] {
+            let by = Availability::By(route);
+            assert_eq!(available(ALL, Some(route)), by);
+        }
     }
 
     #[test]

@@ -333,14 +333,14 @@ fn bind_datagrams(
     thread: &Thread,
     shared: bool,
 ) -> io::Result<i32> {
-    let shares = binding::shares_port(socket);
+    let by_itself = binding::shares_port(socket);
     if shared {
         binding::share_port(socket, true)?;
     }
     let errno = bind_as(socket, address, thread)?;
     if errno == 0 {
         binding::share_port(socket, true)?;
-    } else if shared && !shares {
+    } else if shared && !by_itself {
         binding::share_port(socket, false)?;
     }
     Ok(errno)
