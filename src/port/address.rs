@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 /// As much of a worker's `sockaddr` as matters: the size of the larger kind.
 pub const LONGEST: usize = 28;
 
+/// The size of a `sockaddr_storage`: the kernel takes none that is longer.
+pub const LONGEST_TAKEN: u32 = 128;
+
 // The families of Linux on every architecture: sys/socket.h.
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;

@@ -156,6 +156,15 @@ impl Ports {
         listeners.any(|listener| listener.address.port() == port)
     }
 
+    /// Whether a worker has a socket that leaves this address to no other one
+    /// of its own; `only_v6` says whether the new one leaves IPv4 alone.
+    #[must_use]
+    pub fn overlaps(&self, worker: WorkerId, address: SocketAddr, only_v6: bool) -> bool {
+        let held = self.listeners.values();
+        let mut held = held.filter(|listener| listener.is_held_by(worker));
+        held.any(|listener| overlap(listener.address, address, only_v6))
+    }
+
     /// Whether any listener has exactly this address.
     #[must_use]
     pub fn has_address(&self, address: SocketAddr) -> bool {
@@ -185,5 +194,41 @@ impl Ports {
     fn bound_by(&self, worker: WorkerId) -> usize {
         let bound = self.listeners.values().flat_map(|listener| &listener.bound);
         bound.filter(|lane| lane.lease.is_to(worker)).count()
+    }
+}
+
+/// Whether two sockets that share no port cannot have these addresses, as far
+/// as the addresses tell. `only_v6` is of the second.
+fn overlap(first: SocketAddr, second: SocketAddr, only_v6: bool) -> bool {
+    let any = |address: SocketAddr| address.ip().is_unspecified();
+    first.port() == second.port()
+        && match (first.is_ipv6(), second.is_ipv6()) {
+            (true, false) => any(first),
+            (false, true) => any(second) && !only_v6,
+            (false, false) | (true, true) => first.ip() == second.ip() || any(first) || any(second),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_one_worker_cannot_have_both() {
+        for (first, second, only_v6, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", false, true),
+            ("127.0.0.1:80", "127.0.0.1:81", false, false),
+            ("127.0.0.1:80", "127.0.0.2:80", false, false),
+            ("0.0.0.0:80", "127.0.0.2:80", false, true),
+            ("127.0.0.2:80", "0.0.0.0:80", false, true),
+            ("0.0.0.0:80", "[::]:80", false, true),
+            ("0.0.0.0:80", "[::]:80", true, false),
+            ("[::]:80", "127.0.0.1:80", false, true),
+            ("[::1]:80", "127.0.0.1:80", false, false),
+            ("[::1]:80", "[::]:80", true, true),
+        ] {
+            let [one, other] = [first, second].map(|address| address.parse().unwrap());
+            assert_eq!(overlap(one, other, only_v6), expected, "{first} {second}");
+        }
     }
 }

@@ -172,6 +172,9 @@ impl Shell {
 
     fn reply_to_bind(&mut self, caller: Caller<'_>) -> Reply {
         let Caller { call, worker, .. } = caller;
+        if call.length > address::LONGEST_TAKEN {
+            return Reply::Proceed;
+        }
         let mut bytes = [0; address::LONGEST];
         let length = usize::try_from(call.length).unwrap_or(usize::MAX);
         let wanted = bytes.len().min(length);
@@ -185,7 +188,9 @@ impl Shell {
         let Some(address) = address.filter(|address| self.is_captured(*address)) else {
             return Reply::Proceed;
         };
-        let protocol = remote::protocol(call.tid, call.descriptor);
+        // The kernel has a word for an address of the other family.
+        let spoken = remote::spoken(call.tid, call.descriptor);
+        let spoken = spoken.filter(|spoken| spoken.over_v6 == address.is_ipv6());
         // Whatever was read so far is of this call, or of nobody's.
         let valid = |shell: &Self| {
             let notifications = shell.workers.notifications(worker);
@@ -194,7 +199,7 @@ impl Shell {
         if !valid(self) {
             return Reply::Proceed;
         }
-        match protocol {
+        match spoken.map(|spoken| spoken.protocol) {
             Some(Protocol::Udp) => self.bind_datagrams(caller, address),
             Some(Protocol::Tcp) => self.bind_stream(caller, address, false),
             Some(Protocol::Mptcp) => self.bind_stream(caller, address, true),
@@ -247,14 +252,19 @@ impl Shell {
         let mine = self.capture.datagrams.get(&(address, worker)).copied();
         let open = |inode| proc::socket_inodes(thread.process).contains(&inode);
         let again = mine.is_some_and(open);
-        let mut bound = self.capture.datagrams.keys();
-        let first = !bound.any(|(known, by)| *known == address && *by != worker);
         let purpose = Purpose::BindDatagrams {
             address,
             thread,
-            shared: !first && !again,
+            again,
         };
         self.with_socket(caller, purpose)
+    }
+
+    /// Whether the address that a worker binds is to be shared with what other
+    /// workers have bound. Not before the socket is at hand is that known.
+    fn shares_datagrams(&self, worker: WorkerId, address: SocketAddr, again: bool) -> bool {
+        let mut bound = self.capture.datagrams.keys();
+        !again && bound.any(|(known, by)| *known == address && *by != worker)
     }
 
     // ---- listen ----
@@ -263,9 +273,9 @@ impl Shell {
         let Caller { worker, call, .. } = caller;
         let inode = remote::inode(call.tid, call.descriptor);
         let Some(lane) = inode.and_then(|inode| self.lanes.of_inode(inode)) else {
-            let protocol = remote::protocol(call.tid, call.descriptor);
+            let spoken = remote::spoken(call.tid, call.descriptor);
             if matches!(
-                protocol,
+                spoken.map(|spoken| spoken.protocol),
                 Some(Protocol::Tcp | Protocol::Mptcp | Protocol::Unix)
             ) {
                 self.listened(worker, None);

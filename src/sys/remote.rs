@@ -43,6 +43,15 @@ pub enum Protocol {
     Other,
 }
 
+/// What a socket speaks, and over what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spoken {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Whether it is a socket of IPv6, which takes no address of IPv4.
+    pub over_v6: bool,
+}
+
 /// The flags of an open descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorFlags {
@@ -121,7 +130,7 @@ fn parse_status(status: &str) -> Option<Thread> {
 /// What a thread's socket speaks; none for what is no socket, or may not be
 /// looked at. The descriptor is not touched (`xattr(7)`).
 #[must_use]
-pub fn protocol(tid: i32, descriptor: RawFd) -> Option<Protocol> {
+pub fn spoken(tid: i32, descriptor: RawFd) -> Option<Spoken> {
     let path = CString::new(path_of(tid, descriptor)).ok()?;
     let mut name = [0_u8; 32];
     // SAFETY: both names are C strings, and `name` is writable for the length
@@ -135,16 +144,21 @@ pub fn protocol(tid: i32, descriptor: RawFd) -> Option<Protocol> {
         )
     };
     let length = usize::try_from(Errno::result(result).ok()?).ok()?;
-    Some(parse_protocol(name.get(..length)?))
+    Some(parse_spoken(name.get(..length)?))
 }
 
-fn parse_protocol(name: &[u8]) -> Protocol {
-    match name.strip_suffix(b"\0").unwrap_or(name) {
-        b"TCP" | b"TCPv6" => Protocol::Tcp,
-        b"MPTCP" | b"MPTCPv6" => Protocol::Mptcp,
-        b"UDP" | b"UDPv6" => Protocol::Udp,
+fn parse_spoken(name: &[u8]) -> Spoken {
+    let name = name.strip_suffix(b"\0").unwrap_or(name);
+    let protocol = match name.strip_suffix(b"v6").unwrap_or(name) {
+        b"TCP" => Protocol::Tcp,
+        b"MPTCP" => Protocol::Mptcp,
+        b"UDP" => Protocol::Udp,
         b"UNIX" | b"UNIX-STREAM" => Protocol::Unix,
         _ => Protocol::Other,
+    };
+    Spoken {
+        protocol,
+        over_v6: name.ends_with(b"v6"),
     }
 }
 
@@ -304,16 +318,31 @@ mod tests {
         let (stream, _other) = UnixStream::pair().unwrap();
         let datagram = UnixDatagram::unbound().unwrap();
         let file = File::open("/proc/self/status").unwrap();
-        let told = |fd: BorrowedFd<'_>| protocol(own_pid(), fd.as_raw_fd());
-        assert_eq!(told(tcp.as_fd()), Some(Protocol::Tcp));
-        assert_eq!(told(udp.as_fd()), Some(Protocol::Udp));
-        assert_eq!(told(stream.as_fd()), Some(Protocol::Unix));
-        assert_eq!(told(datagram.as_fd()), Some(Protocol::Unix));
+        let told = |fd: BorrowedFd<'_>| spoken(own_pid(), fd.as_raw_fd());
+        let v4 = |protocol| {
+            Some(Spoken {
+                protocol,
+                over_v6: false,
+            })
+        };
+        assert_eq!(told(tcp.as_fd()), v4(Protocol::Tcp));
+        assert_eq!(told(udp.as_fd()), v4(Protocol::Udp));
+        assert_eq!(told(stream.as_fd()), v4(Protocol::Unix));
+        assert_eq!(told(datagram.as_fd()), v4(Protocol::Unix));
         assert_eq!(told(file.as_fd()), None);
-        assert_eq!(protocol(own_pid(), -1), None);
-        assert_eq!(parse_protocol(b"TCPv6\0"), Protocol::Tcp);
-        assert_eq!(parse_protocol(b"MPTCPv6\0"), Protocol::Mptcp);
-        assert_eq!(parse_protocol(b"NETLINK\0"), Protocol::Other);
+        assert_eq!(spoken(own_pid(), -1), None);
+        for (name, protocol) in [
+            (b"TCPv6\0".as_slice(), Protocol::Tcp),
+            (b"MPTCPv6\0", Protocol::Mptcp),
+            (b"UDPv6\0", Protocol::Udp),
+        ] {
+            let expected = Spoken {
+                protocol,
+                over_v6: true,
+            };
+            assert_eq!(parse_spoken(name), expected);
+        }
+        assert_eq!(parse_spoken(b"NETLINK\0").protocol, Protocol::Other);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! whole log.
 
 mod http;
+mod port;
 mod proc;
 mod report;
 
@@ -26,6 +27,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{mkfifo, pipe2};
 
 pub(crate) use http::{get, get_unix};
+pub(crate) use port::free_port;
 pub(crate) use proc::{
     Gone, children, descendants, listening_port, pidfd, send, send_with_value, state, status_field,
 };
@@ -44,10 +46,11 @@ pub(crate) const CLINIT: &str = env!("CARGO_BIN_EXE_clinit");
 pub(crate) static WORKER: LazyLock<String> = LazyLock::new(|| {
     let target = Path::new(CLINIT).parent().expect("a target directory");
     let path = target.join("examples/fixture-worker");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/worker.rs");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let is_new = |source: &str| changed(&path) >= changed(&sources.join(source));
     assert!(
-        changed(&path) >= changed(&source),
+        is_new("worker.rs") && is_new("own.rs"),
         "{} is missing or stale: plain `cargo test` builds it, and so does \
          `cargo build --example fixture-worker`",
         path.display()
@@ -137,6 +140,14 @@ impl Drop for Dir {
     }
 }
 
+/// The ways to a worker's own socket; the first is what there is.
+pub(crate) const ROUTES: [&str; 3] = ["", "ptrace", "replace"];
+
+/// Clinit that gets at its workers' sockets in this way.
+pub(crate) fn by_route(route: &str, options: &str) -> Setup {
+    Setup::new(options).env("CLINIT_TEST_CAPTURE_ROUTE", route)
+}
+
 /// How clinit is to be started.
 pub(crate) struct Setup {
     wrapper: Vec<OsString>,
@@ -161,6 +172,11 @@ impl Setup {
             stderr: None,
             dir: Dir::new(),
         }
+    }
+
+    /// The path of this name in a directory of the test's own.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.dir.path(name)
     }
 
     /// One more argument, as it is.

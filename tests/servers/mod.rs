@@ -6,13 +6,13 @@ mod client;
 pub(crate) mod drill;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub(crate) use build::DIRECTORY;
 pub(crate) use drill::Drill;
 
 use crate::harness::cannot_run;
+pub(crate) use crate::harness::free_port;
 
 /// One row of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,22 +149,4 @@ fn with_arguments(program: String, arguments: &[&str]) -> Vec<String> {
 pub(crate) fn copies() -> usize {
     let given = std::env::var("MATRIX_COPIES");
     given.map_or(4, |copies| copies.parse().expect("a number"))
-}
-
-/// A port of all loopback addresses that nobody listens on, below those that
-/// the kernel chooses from: a client's own port may be any of these.
-pub(crate) fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u32 = 10_000;
-    const COUNT: u32 = 20_000;
-    loop {
-        // Another process looks elsewhere.
-        let start = std::process::id() % 199 * 101;
-        let offset = start + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(FIRST + offset % COUNT).expect("below 30,000");
-        let is_free = |host: IpAddr| TcpListener::bind((host, port)).is_ok();
-        if is_free(Ipv4Addr::LOCALHOST.into()) && is_free(Ipv6Addr::UNSPECIFIED.into()) {
-            return port;
-        }
-    }
 }

@@ -11,6 +11,7 @@
 )]
 
 mod cluster;
+mod errors;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod idle;

@@ -30,11 +30,12 @@ pub(super) enum Purpose {
         /// Whether events are waited for at it.
         polled: bool,
     },
-    /// To bind a datagram socket, shared with the other workers' or not.
+    /// To bind a datagram socket.
     BindDatagrams {
         address: SocketAddr,
         thread: Thread,
-        shared: bool,
+        /// Whether the worker has the address already.
+        again: bool,
     },
     /// To have a lane of it listen.
     Listen { lane: LaneId, backlog: i32 },
@@ -78,7 +79,7 @@ impl Shell {
                 if binding::is_bound(socket.as_fd()) {
                     return Reply::Proceed;
                 }
-                let errno = self.bind_shared(socket.as_fd(), address, &thread, first);
+                let errno = self.bind_shared(worker, socket.as_fd(), address, &thread, first);
                 match errno {
                     Ok(0) => {}
                     Ok(errno) => return Reply::Errno(errno),
@@ -98,8 +99,9 @@ impl Shell {
             Purpose::BindDatagrams {
                 address,
                 thread,
-                shared,
+                again,
             } => {
+                let shared = self.shares_datagrams(worker, address, again);
                 let errno = bind_datagrams(socket.as_fd(), address, &thread, shared);
                 match errno {
                     Ok(0) => {
@@ -124,7 +126,9 @@ impl Shell {
     pub(super) fn replace(&mut self, caller: Caller<'_>, purpose: Purpose) -> Reply {
         let worker = caller.worker;
         match purpose {
-            Purpose::Bind { again: true, .. } => Reply::Errno(binding::EADDRINUSE),
+            // Whether the worker's own shares ports by itself is not to be
+            // seen from here, but the kernel sees it.
+            Purpose::Bind { again: true, .. } => Reply::Proceed,
             Purpose::Bind {
                 address,
                 thread,
@@ -133,7 +137,7 @@ impl Shell {
                 ..
             } => {
                 let bound = self.replica(address, false, &thread, |shell, socket| {
-                    shell.bind_shared(socket, address, &thread, first)
+                    shell.bind_shared(worker, socket, address, &thread, first)
                 });
                 let socket = match bound {
                     Ok(Ok(socket)) => socket,
@@ -154,8 +158,9 @@ impl Shell {
             Purpose::BindDatagrams {
                 address,
                 thread,
-                shared,
+                again,
             } => {
+                let shared = self.shares_datagrams(worker, address, again);
                 let bound = self.replica(address, true, &thread, |_, socket| {
                     bind_datagrams(socket, address, &thread, shared)
                 });
@@ -237,6 +242,7 @@ impl Shell {
     /// shares the address from then on.
     fn bind_shared(
         &self,
+        worker: WorkerId,
         socket: BorrowedFd<'_>,
         address: SocketAddr,
         thread: &Thread,
@@ -247,8 +253,10 @@ impl Shell {
             let errno = bind_as(socket, address, thread)?;
             // In the way may be what another worker has at the port, at
             // another address.
-            let own = errno == binding::EADDRINUSE && self.lanes.ports.has_port(address.port());
-            if !own {
+            let others = errno == binding::EADDRINUSE
+                && self.lanes.ports.has_port(address.port())
+                && !(self.lanes.ports).overlaps(worker, address, binding::is_only_v6(socket));
+            if !others {
                 if errno == 0 && !shares {
                     binding::share_port(socket, true)?;
                 }

@@ -54,7 +54,7 @@ fn another_socket_takes_the_place_of_the_workers() {
     let call = captive.call();
     let flags = remote::flags(call.tid, call.descriptor).unwrap();
     assert!(flags.close_on_exec && !flags.nonblocking);
-    let protocol = remote::protocol(call.tid, call.descriptor);
+    let protocol = remote::spoken(call.tid, call.descriptor).map(|spoken| spoken.protocol);
     assert_eq!(protocol, Some(remote::Protocol::Tcp));
     captive
         .listener
