@@ -179,6 +179,20 @@ impl Rotation {
         self.turn = self.turn.and_then(|lane| names.get(&lane).copied());
     }
 
+    /// Rounds what has too many values, for the explorer: whoever is behind,
+    /// by however much, has the next turn.
+    #[cfg(test)]
+    pub(super) fn round(&mut self, now: Time) {
+        if let Pace::Slow { next_at } = &mut self.pace
+            && *next_at > now
+        {
+            *next_at = now + BURST;
+        }
+        self.given
+            .values_mut()
+            .for_each(|given| *given = (*given).min(1));
+    }
+
     /// Moves every instant back, for the explorer.
     #[cfg(test)]
     pub(super) fn shift(&mut self, shift: impl Fn(&mut Time)) {
