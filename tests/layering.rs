@@ -24,7 +24,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "shell",
-        may: &["shell", "supervisor", "sys", "config"],
+        may: &["shell", "supervisor", "port", "sys", "config"],
         crates: &["log", "env_logger", "serde_json"],
         std: None,
     },
@@ -55,6 +55,32 @@ const LAYERS: &[Layer] = &[
             "time",
         ]),
     },
+    Layer {
+        name: "port",
+        may: &["port", "supervisor::Time", "supervisor::WorkerId"],
+        crates: &[],
+        std: Some(&[
+            "cmp",
+            "collections",
+            "fmt",
+            "iter",
+            "mem",
+            "net",
+            "num",
+            "ops",
+            "time",
+        ]),
+    },
+];
+
+/// What is only data of `std::net`.
+const ADDRESSES: &[&str] = &[
+    "IpAddr",
+    "Ipv4Addr",
+    "Ipv6Addr",
+    "SocketAddr",
+    "SocketAddrV4",
+    "SocketAddrV6",
 ];
 
 /// What the core must not see, however it is written.
@@ -326,8 +352,12 @@ fn violations(sources: &[Source]) -> Vec<String> {
             }
             if let (Some(allowed), "std" | "core" | "alloc") = (layer.std, first) {
                 let module = path.split("::").nth(1).unwrap_or_default();
-                let part_of_system = path.split("::").any(|part| SYSTEM.contains(&part));
-                if !allowed.contains(&module) || part_of_system {
+                let of_net = path.split("::").nth(2).unwrap_or_default();
+                let part_of_system = path
+                    .split("::")
+                    .any(|part| SYSTEM.contains(&part) && !(part == "net" && module == "net"));
+                let opens_sockets = module == "net" && !ADDRESSES.contains(&of_net);
+                if !allowed.contains(&module) || part_of_system || opens_sockets {
                     found.push(format!("{file} uses {path}"));
                 }
             }
@@ -409,6 +439,20 @@ fn what_is_not_allowed_is_found() {
         ),
         ("supervisor/app.rs", "fn a() { libc::getpid(); }"),
         ("supervisor/app.rs", "fn a() { unsafe { b() } }"),
+        ("port/mod.rs", "use crate::supervisor::Event;"),
+        (
+            "port/lane.rs",
+            "use crate::supervisor::{Supervisor, WorkerId};",
+        ),
+        ("port/lane.rs", "use crate::sys::listener;"),
+        ("port/lane.rs", "use super::super::supervisor::Signal;"),
+        ("port/lane.rs", "use std::net::TcpListener;"),
+        ("port/lane.rs", "use std::os::fd::OwnedFd;"),
+        ("port/lane.rs", "use std::thread;"),
+        ("port/lane.rs", "fn a() { unsafe { b() } }"),
+        ("supervisor/app.rs", "use crate::port::Ports;"),
+        ("config/mod.rs", "use crate::port::Sharing;"),
+        ("sys/kill.rs", "use crate::port::program::Program;"),
         ("sys/kill.rs", "use crate::supervisor::Signal;"),
         ("sys/kill.rs", "use super::super::config;"),
         ("sys/kill.rs", "use log::info;"),
@@ -444,6 +488,11 @@ fn what_is_not_allowed_is_found() {
         ),
         ("supervisor/app.rs", "use super::super::supervisor::Time;"),
         (
+            "port/lane.rs",
+            "use std::net::{Ipv4Addr, SocketAddr};\nuse crate::supervisor::{Time, WorkerId};",
+        ),
+        ("shell/mod.rs", "use crate::port::{Bind, Ports};"),
+        (
             "config/mod.rs",
             "use crate::supervisor::policy::{Mode, Policy};",
         ),
@@ -463,5 +512,17 @@ fn what_is_not_allowed_is_found() {
             is_test: false,
         };
         assert_eq!(violations(&[source]), [""; 0], "{file}: {code}");
+    }
+}
+
+/// What decides holds no unsafe code, whatever this test can read.
+#[test]
+fn what_decides_forbids_unsafe_code() {
+    let sources = sources();
+    for layer in ["supervisor", "port"] {
+        let root = format!("{layer}/mod.rs");
+        let root = sources.iter().find(|of| of.path.to_str() == Some(&root));
+        let code = &root.unwrap().code;
+        assert!(code.contains("#![forbid(unsafe_code)]"), "{layer}");
     }
 }

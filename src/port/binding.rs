@@ -1,17 +1,23 @@
 //! A worker's own `bind` and `listen`, and what to make of them.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::lane::{Lane, Lease, Listener};
-use super::{LaneId, Ports, Sharing};
+use super::{LaneId, Ports};
 use crate::supervisor::WorkerId;
 
 /// Where Node's debugger listens unless it is told otherwise: no server.
-const INSPECTOR: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9229);
+pub(super) const INSPECTOR: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9229);
 
 /// How many sockets of one worker may be bound and not listen. Who binds more
 /// does so without clinit.
 const MOST_BOUND: usize = 256;
+
+/// How many lanes there may be, each of which is a descriptor of clinit's. Who
+/// binds more does so without clinit.
+const MOST_LANES: usize = 4096;
 
 /// What answers a worker's `bind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,67 +55,79 @@ impl Ports {
         if socket.is_some() || !self.workers.contains_key(&worker) {
             return Bind::Proceed;
         }
+        let has_room = self.bound_by(worker) < MOST_BOUND && self.lanes() < MOST_LANES;
+        let own = |bind| if has_room { bind } else { Bind::Proceed };
+        let join = |first| own(Bind::Join { first });
         let Some((_, listener)) = self.at(address) else {
-            return match self.bound_by(worker) {
-                MOST_BOUND.. => Bind::Proceed,
-                _ => Bind::Join { first: true },
-            };
+            return join(true);
         };
-        if listener.is_own {
-            // Its worker was given a lane when it started.
-            let lanes = listener.lanes.iter();
-            let mut held = lanes.filter(|lane| lane.lease.is_to(worker));
-            return held
-                .next()
-                .map_or(Bind::Proceed, |lane| Bind::Lend(lane.id));
-        }
-        if listener.is_held_by(worker) {
-            return Bind::Again;
+        let passed = listener.passed_to(worker);
+        if passed.is_none() && listener.is_held_by(worker) {
+            return own(Bind::Again);
         }
         if polled {
-            return Bind::Join { first: false };
+            return join(false);
         }
-        match self
-            .shared_lane(listener)
-            .or_else(|| listener.best_free(queued))
-        {
+        let lane = passed.or_else(|| listener.shared_lane());
+        match lane.or_else(|| listener.best_free(queued)) {
             Some(lane) => Bind::Lend(lane),
-            None => Bind::Join { first: false },
+            None => join(false),
         }
     }
 
-    /// The worker's own socket is bound, and becomes a lane when it listens.
+    /// The worker's own socket is bound, and becomes a lane when it listens:
+    /// unless the worker is gone meanwhile, for then nobody has it. The lane
+    /// that it was started with, if any, is not the one that it serves.
     pub fn joined(&mut self, worker: WorkerId, address: SocketAddr) -> LaneId {
         let id = self.next_lane_id();
-        let lease = match self.sharing {
-            Sharing::Lanes => Lease::To(worker),
-            Sharing::OneQueue => Lease::Shared([worker].into()),
+        let Some(slot) = self.workers.get(&worker).map(|worker| worker.slot) else {
+            return id;
         };
         let known = self.at(address).map(|(known, _)| known);
-        let known = known.unwrap_or_else(|| self.add_listener(Listener::new(address, false)));
+        let sharing = self.sharing;
+        let known =
+            known.unwrap_or_else(|| self.add_listener(Listener::new(address, false, sharing)));
         if let Some(listener) = self.listeners.get_mut(&known) {
+            if let Some(passed) = listener.passed_to(worker) {
+                listener.release(worker, Some(slot), Some(passed));
+            }
+            let lease = listener.first_lease(worker);
             listener.bound.push(Lane::new(id, lease));
         }
         id
     }
 
     /// The lanes to [retire](Self::retiring) where a worker's own socket has
-    /// joined although lanes were free: those that its slot had, which none
-    /// of its workers will take over.
+    /// joined although lanes were free: those of slots, its own among them,
+    /// whose worker holds another lane of this listener and will not take them
+    /// over; and of any other slot all but one, for its next worker takes over
+    /// no more (invariant 5).
     #[must_use]
     pub fn passed_over(&self, worker: WorkerId, address: SocketAddr) -> Vec<LaneId> {
-        let slot = self.workers.get(&worker).map(|worker| worker.slot);
-        let lanes = self.at(address).into_iter();
-        lanes
-            .flat_map(|(_, listener)| &listener.lanes)
-            .filter(|lane| slot.is_some() && lane.lease == Lease::Free(slot))
-            .map(|lane| lane.id)
-            .collect()
+        let Some((_, listener)) = self.at(address) else {
+            return Vec::new();
+        };
+        let own = self.workers.get(&worker).map(|worker| worker.slot);
+        let holders = self.workers.iter();
+        let holders = holders.filter(|&(&worker, _)| listener.is_held_by(worker));
+        let mut slots: BTreeSet<u32> = holders.map(|(_, of)| of.slot).chain(own).collect();
+        let passed_over = |lane: &&Lane| match lane.lease {
+            Lease::Free(Some(slot)) => !slots.insert(slot),
+            Lease::Free(None)
+            | Lease::To(_)
+            | Lease::Passed(_)
+            | Lease::Shared(_)
+            | Lease::Retiring => false,
+        };
+        let lanes = listener.lanes.iter().filter(passed_over);
+        lanes.map(|lane| lane.id).collect()
     }
 
     /// A lane has been put in place of the worker's socket.
     pub fn lent(&mut self, worker: WorkerId, lane: LaneId) {
-        if let Some(listener) = self.listener_of(lane) {
+        if self.workers.contains_key(&worker)
+            && let Some(listener) = self.listener_of(lane)
+        {
             listener.lease(lane, worker);
         }
     }
@@ -136,17 +154,17 @@ impl Ports {
     /// clinit's business. Returns whether that shows that it is ready.
     pub fn listened(&mut self, worker: WorkerId, lane: Option<LaneId>) -> bool {
         let address = lane.and_then(|lane| self.listener_of(lane).map(|of| of.address));
-        let Some(worker) = self.workers.get_mut(&worker) else {
-            return false;
-        };
         if address == Some(INSPECTOR) {
             return false;
         }
-        worker.listens.extend(address);
-        match self.expected.get(&worker.slot) {
-            Some(expected) => expected.is_subset(&worker.listens),
-            None => true,
+        if let Some(worker) = self.workers.get_mut(&worker) {
+            worker.listens.extend(address);
         }
+        self.set_example(worker);
+        self.workers.get(&worker).is_some_and(|worker| {
+            let expected = self.expected.get(&worker.slot);
+            expected.is_none_or(|expected| expected.at.is_subset(&worker.listens))
+        })
     }
 
     /// Whether any listener has this port, at whatever address.
@@ -179,16 +197,15 @@ impl Ports {
         here.any(|listener| listener.all().any(|known| known.id == lane))
     }
 
-    fn at(&self, address: SocketAddr) -> Option<(super::ListenerId, &Listener)> {
+    pub(super) fn at(&self, address: SocketAddr) -> Option<(super::ListenerId, &Listener)> {
         let mut listeners = self.listeners.iter();
         let found = listeners.find(|(_, listener)| listener.address == address);
         found.map(|(id, listener)| (*id, listener))
     }
 
-    /// The one lane for all, where that is how the port is shared.
-    fn shared_lane(&self, listener: &Listener) -> Option<LaneId> {
-        let shared = |lane: &&Lane| matches!(lane.lease, Lease::Shared(_));
-        listener.all().find(shared).map(|lane| lane.id)
+    fn lanes(&self) -> usize {
+        let listeners = self.listeners.values();
+        listeners.map(|listener| listener.all().count()).sum()
     }
 
     fn bound_by(&self, worker: WorkerId) -> usize {
@@ -212,6 +229,264 @@ fn overlap(first: SocketAddr, second: SocketAddr, only_v6: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::port::{Arrivals, ListenerId, Sharing};
+
+    fn worker(number: u32) -> WorkerId {
+        WorkerId::from_index(number)
+    }
+
+    fn at(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    fn none_wait(_: LaneId) -> u32 {
+        0
+    }
+
+    /// These workers start, one a slot.
+    fn ports(sharing: Sharing, workers: u32) -> Ports {
+        let mut ports = Ports::new(sharing, Arrivals::Untold);
+        (0..workers).for_each(|number| ports.starting(worker(number), number));
+        ports
+    }
+
+    /// A worker's own socket joins and listens.
+    fn serve(ports: &mut Ports, number: u32, port: u16) -> LaneId {
+        let lane = ports.joined(worker(number), at(port));
+        ports.joins_group(lane);
+        let _ = ports.listened(worker(number), Some(lane));
+        lane
+    }
+
+    fn bind(ports: &Ports, number: u32, port: u16) -> Bind {
+        ports.bind(worker(number), at(port), None, false, &none_wait)
+    }
+
+    #[test]
+    fn the_first_is_first_and_the_next_is_not() {
+        let mut ports = ports(Sharing::Lanes, 2);
+        assert_eq!(bind(&ports, 0, 80), Bind::Join { first: true });
+        serve(&mut ports, 0, 80);
+        assert_eq!(bind(&ports, 1, 80), Bind::Join { first: false });
+        assert_eq!(bind(&ports, 1, 81), Bind::Join { first: true });
+        assert!(ports.has_port(80) && !ports.has_port(81));
+    }
+
+    #[test]
+    fn the_dead_workers_lane_with_the_queue_is_lent_first() {
+        let mut ports = ports(Sharing::Lanes, 3);
+        let lanes = [0, 1, 2].map(|number| serve(&mut ports, number, 80));
+        for number in [0, 1, 2] {
+            assert_eq!(ports.gone(worker(number)), []);
+        }
+        let queued = |lane| if lane == lanes[1] { 3 } else { 0 };
+        for (number, lane) in [(3, lanes[1]), (4, lanes[0]), (5, lanes[2])] {
+            ports.starting(worker(number), number - 3);
+            let answer = ports.bind(worker(number), at(80), None, false, &queued);
+            assert_eq!(answer, Bind::Lend(lane));
+            ports.lent(worker(number), lane);
+        }
+        assert_eq!(ports.lanes_of(worker(3)), [lanes[1]]);
+    }
+
+    #[test]
+    fn a_second_bind_of_the_same_worker_is_again() {
+        let mut ports = ports(Sharing::Lanes, 2);
+        let lane = serve(&mut ports, 0, 80);
+        assert_eq!(bind(&ports, 0, 80), Bind::Again);
+        let same_socket = ports.bind(worker(0), at(80), Some(lane), false, &none_wait);
+        assert_eq!(same_socket, Bind::Proceed, "the kernel says EINVAL");
+        assert_eq!(ports.gone(worker(0)), []);
+        ports.lent(worker(1), lane);
+        assert_eq!(bind(&ports, 1, 80), Bind::Again);
+    }
+
+    #[test]
+    fn a_socket_that_is_polled_joins_although_a_lane_is_free() {
+        let mut ports = ports(Sharing::Lanes, 1);
+        let old = serve(&mut ports, 0, 80);
+        ports.gone(worker(0));
+        ports.starting(worker(1), 0);
+        let answer = ports.bind(worker(1), at(80), None, true, &none_wait);
+        assert_eq!(answer, Bind::Join { first: false });
+        ports.joined(worker(1), at(80));
+        assert_eq!(ports.passed_over(worker(1), at(80)), [old]);
+    }
+
+    /// Netty in one start and another server in the next: slot 0's worker took
+    /// slot 1's lane over, so nobody would ever take its own.
+    #[test]
+    fn a_lane_whose_slot_has_another_by_now_is_passed_over() {
+        let mut ports = ports(Sharing::Lanes, 2);
+        let lanes = [0, 1].map(|number| serve(&mut ports, number, 80));
+        ports.gone(worker(0));
+        ports.gone(worker(1));
+        ports.starting(worker(2), 0);
+        ports.starting(worker(3), 1);
+        ports.lent(worker(2), lanes[1]);
+        ports.joined(worker(3), at(80));
+        assert_eq!(ports.passed_over(worker(3), at(80)), [lanes[0]]);
+    }
+
+    #[test]
+    fn of_a_slot_without_a_worker_one_lane_waits_for_the_next() {
+        let mut ports = ports(Sharing::Lanes, 2);
+        let lanes = [0, 0, 1].map(|number| serve(&mut ports, number, 80));
+        ports.gone(worker(0));
+        assert_eq!(ports.passed_over(worker(1), at(80)), [lanes[1]]);
+    }
+
+    #[test]
+    fn one_queue_is_one_lane_for_all_and_outlives_them() {
+        let mut ports = ports(Sharing::OneQueue, 3);
+        let lane = serve(&mut ports, 0, 80);
+        for number in [1, 2] {
+            assert_eq!(bind(&ports, number, 80), Bind::Lend(lane));
+            ports.lent(worker(number), lane);
+        }
+        ports.gone(worker(0));
+        ports.abandoned(worker(1), lane);
+        assert!(ports.is_held(lane), "the third has it");
+        ports.gone(worker(2));
+        ports.starting(worker(3), 0);
+        assert_eq!(bind(&ports, 3, 80), Bind::Lend(lane));
+    }
+
+    /// Two bind, neither listens yet, and the first closes its socket: the
+    /// other has it still.
+    #[test]
+    fn one_queue_is_not_lost_with_the_first_that_closes_it() {
+        let mut ports = ports(Sharing::OneQueue, 2);
+        let lane = ports.joined(worker(0), at(80));
+        ports.lent(worker(1), lane);
+        ports.abandoned(worker(0), lane);
+        assert!(ports.is_bound(lane));
+        assert_eq!(ports.lanes_of(worker(1)), [lane]);
+    }
+
+    #[test]
+    fn beside_one_queue_a_polled_socket_is_a_lane_that_dies_with_its_worker() {
+        let mut ports = ports(Sharing::OneQueue, 2);
+        let queue = serve(&mut ports, 0, 80);
+        let own = serve(&mut ports, 1, 80);
+        ports.gone(worker(1));
+        assert!(ports.is_held(queue) && !ports.is_held(own));
+    }
+
+    /// Beside `--listen 80` a server that knows nothing of it binds port 80:
+    /// it gets the lane that it was started with.
+    #[test]
+    fn a_bind_of_clinits_own_listener_gets_the_lane_that_was_handed_down() {
+        let mut ports = ports(Sharing::Lanes, 1);
+        let listener: ListenerId = ports.open(at(80), Sharing::Lanes);
+        assert_eq!(ports.lease(worker(0), listener, &none_wait), None);
+        let lane = ports.made(listener);
+        let leased = ports.lease(worker(0), listener, &none_wait);
+        assert_eq!(leased, Some(lane));
+        assert_eq!(bind(&ports, 0, 80), Bind::Lend(lane));
+        ports.lent(worker(0), lane);
+        assert_eq!(bind(&ports, 0, 80), Bind::Again);
+    }
+
+    #[test]
+    fn a_polled_socket_takes_the_place_of_the_lane_that_was_handed_down() {
+        let mut ports = ports(Sharing::Lanes, 1);
+        let listener = ports.open(at(80), Sharing::Lanes);
+        let lane = ports.made(listener);
+        ports.lease(worker(0), listener, &none_wait);
+        let answer = ports.bind(worker(0), at(80), None, true, &none_wait);
+        assert_eq!(answer, Bind::Join { first: false });
+        let own = ports.joined(worker(0), at(80));
+        assert_eq!(ports.lanes_of(worker(0)), [own]);
+        assert_eq!(ports.passed_over(worker(0), at(80)), [lane]);
+    }
+
+    #[test]
+    fn what_was_under_way_for_a_worker_that_is_gone_leaves_nothing() {
+        let mut ports = ports(Sharing::Lanes, 1);
+        ports.gone(worker(0));
+        let lane = ports.joined(worker(0), at(80));
+        assert!(!ports.is_bound(lane) && !ports.has_port(80));
+        assert_eq!(bind(&ports, 0, 80), Bind::Proceed);
+    }
+
+    #[test]
+    fn who_binds_too_much_does_so_without_clinit() {
+        let mut ports = ports(Sharing::Lanes, 2);
+        for port in 1..=256 {
+            assert_eq!(bind(&ports, 0, port), Bind::Join { first: true });
+            ports.joined(worker(0), at(port));
+        }
+        assert_eq!(bind(&ports, 0, 257), Bind::Proceed);
+        assert_eq!(bind(&ports, 1, 257), Bind::Join { first: true });
+        assert_eq!(ports.gone(worker(0)).len(), 256);
+        for port in 1..=4096 {
+            serve(&mut ports, 1, port);
+        }
+        assert_eq!(bind(&ports, 1, 4097), Bind::Proceed);
+    }
+
+    #[test]
+    fn the_inspectors_port_is_no_readiness() {
+        let mut ports = ports(Sharing::Lanes, 1);
+        let inspector = ports.joined(worker(0), INSPECTOR);
+        ports.joins_group(inspector);
+        assert!(!ports.listened(worker(0), Some(inspector)));
+        let lane = ports.joined(worker(0), at(80));
+        assert!(ports.listened(worker(0), Some(lane)));
+    }
+
+    #[test]
+    fn a_successor_is_ready_where_its_predecessor_was() {
+        let mut ports = ports(Sharing::Lanes, 1);
+        serve(&mut ports, 0, 80);
+        ports.admit(worker(0), &none_wait);
+        // After it was ready, and it counts too.
+        serve(&mut ports, 0, 81);
+        // Beside it, as in a reload.
+        ports.starting(worker(1), 0);
+        let lane = ports.joined(worker(1), at(81));
+        assert!(!ports.listened(worker(1), Some(lane)));
+        assert!(!ports.listened(worker(1), None));
+        let lane = ports.joined(worker(1), at(80));
+        assert!(ports.listened(worker(1), Some(lane)));
+    }
+
+    /// It was asked to stop before it was ready: the one before it is still
+    /// the example.
+    #[test]
+    fn one_that_never_was_ready_sets_no_example() {
+        let mut ports = ports(Sharing::Lanes, 1);
+        serve(&mut ports, 0, 80);
+        serve(&mut ports, 0, 81);
+        ports.admit(worker(0), &none_wait);
+        ports.gone(worker(0));
+        ports.starting(worker(1), 0);
+        serve(&mut ports, 1, 80);
+        ports.turn_away(worker(1));
+        ports.gone(worker(1));
+        ports.starting(worker(2), 0);
+        let lane = ports.joined(worker(2), at(80));
+        assert!(!ports.listened(worker(2), Some(lane)));
+    }
+
+    /// A port that a worker tries and closes (Node's port probe) is none that
+    /// its successor has to have; what it closes at its end is.
+    #[test]
+    fn a_port_that_was_closed_in_time_is_not_expected() {
+        let mut ports = ports(Sharing::Lanes, 1);
+        let server = serve(&mut ports, 0, 80);
+        ports.admit(worker(0), &none_wait);
+        let probe = serve(&mut ports, 0, 4711);
+        ports.abandoned(worker(0), probe);
+        ports.turn_away(worker(0));
+        ports.abandoned(worker(0), server);
+        ports.gone(worker(0));
+        ports.starting(worker(1), 0);
+        assert!(!ports.listened(worker(1), None));
+        ports.lent(worker(1), server);
+        assert!(ports.listened(worker(1), Some(server)));
+    }
 
     #[test]
     fn addresses_that_one_worker_cannot_have_both() {

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::LaneId;
 use super::program::Program;
 use super::rotation::{Flow, Rotation};
+use super::{LaneId, Sharing};
 use crate::supervisor::WorkerId;
 
 /// Who has a lane.
@@ -15,17 +15,28 @@ pub(super) enum Lease {
     Free(Option<u32>),
     /// One worker.
     To(WorkerId),
-    /// Every worker that has bound the address: the lane is their one queue.
+    /// One worker, which was started with it and has not bound the address
+    /// itself.
+    Passed(WorkerId),
+    /// Every worker that has bound the address, and there is one: the lane
+    /// is their one queue.
     Shared(BTreeSet<WorkerId>),
     /// Nobody any more: it is about to be closed.
     Retiring,
 }
 
 impl Lease {
+    pub(super) fn is_held(&self) -> bool {
+        match self {
+            Self::Free(_) | Self::Retiring => false,
+            Self::To(_) | Self::Passed(_) | Self::Shared(_) => true,
+        }
+    }
+
     pub(super) fn is_to(&self, worker: WorkerId) -> bool {
         match self {
             Self::Free(_) | Self::Retiring => false,
-            Self::To(lessee) => *lessee == worker,
+            Self::To(lessee) | Self::Passed(lessee) => *lessee == worker,
             Self::Shared(lessees) => lessees.contains(&worker),
         }
     }
@@ -56,6 +67,7 @@ pub(super) struct Listener {
     pub(super) address: SocketAddr,
     /// Whether clinit made it, for `--listen`.
     pub(super) is_own: bool,
+    pub(super) sharing: Sharing,
     /// Those that listen, by their index in the kernel's group.
     pub(super) lanes: Vec<Lane>,
     /// Those that are bound and do not listen yet: in no group.
@@ -66,10 +78,11 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn new(address: SocketAddr, is_own: bool) -> Self {
+    pub(super) fn new(address: SocketAddr, is_own: bool, sharing: Sharing) -> Self {
         Self {
             address,
             is_own,
+            sharing,
             lanes: Vec::new(),
             bound: Vec::new(),
             rotation: Rotation::default(),
@@ -83,8 +96,7 @@ impl Listener {
     }
 
     pub(super) fn is_held(&self) -> bool {
-        let held = |lane: &Lane| matches!(lane.lease, Lease::To(_) | Lease::Shared(_));
-        self.all().any(held)
+        self.all().any(|lane| lane.lease.is_held())
     }
 
     pub(super) fn is_held_by(&self, worker: WorkerId) -> bool {
@@ -100,52 +112,82 @@ impl Listener {
         free.max_by_key(|lane| queued(lane.id)).map(|lane| lane.id)
     }
 
-    /// Leases a lane to one worker more.
+    /// The one lane for all, where that is how the port is shared.
+    pub(super) fn shared_lane(&self) -> Option<LaneId> {
+        let shared = |lane: &&Lane| matches!(lane.lease, Lease::Shared(_));
+        self.all().find(shared).map(|lane| lane.id)
+    }
+
+    /// The lane that a worker was started with and may ask for by `bind`.
+    pub(super) fn passed_to(&self, worker: WorkerId) -> Option<LaneId> {
+        let passed = |lane: &&Lane| match &lane.lease {
+            Lease::Passed(lessee) => *lessee == worker,
+            // Whether it has asked before is not kept: it may again.
+            Lease::Shared(lessees) => self.is_own && lessees.contains(&worker),
+            Lease::Free(_) | Lease::To(_) | Lease::Retiring => false,
+        };
+        self.all().find(passed).map(|lane| lane.id)
+    }
+
+    /// What a lane that is leased to this worker first is to be.
+    pub(super) fn first_lease(&self, worker: WorkerId) -> Lease {
+        match self.sharing {
+            Sharing::OneQueue if self.shared_lane().is_none() => Lease::Shared([worker].into()),
+            Sharing::OneQueue | Sharing::Lanes => Lease::To(worker),
+        }
+    }
+
+    /// Leases a lane to one worker more. One that is another's stays so
+    /// (invariant 1).
     pub(super) fn lease(&mut self, id: LaneId, worker: WorkerId) {
+        let first = self.first_lease(worker);
         let mut lanes = self.lanes.iter_mut().chain(&mut self.bound);
         if let Some(lane) = lanes.find(|lane| lane.id == id) {
             match &mut lane.lease {
                 Lease::Shared(lessees) => {
                     lessees.insert(worker);
                 }
-                Lease::Retiring => {}
-                lease @ (Lease::Free(_) | Lease::To(_)) => *lease = Lease::To(worker),
+                lease @ Lease::Free(_) => *lease = first,
+                lease @ Lease::Passed(_) if lease.is_to(worker) => *lease = Lease::To(worker),
+                Lease::To(_) | Lease::Passed(_) | Lease::Retiring => {}
             }
         }
     }
 
-    /// Takes all leases of a worker back; returns the lanes that are dropped,
-    /// since they never listened.
-    pub(super) fn release(&mut self, worker: WorkerId, slot: u32) -> Vec<LaneId> {
-        for lane in self.lanes.iter_mut().chain(&mut self.bound) {
-            match &mut lane.lease {
-                Lease::Shared(lessees) => {
-                    lessees.remove(&worker);
-                }
-                Lease::To(lessee) if *lessee == worker => lane.lease = Lease::Free(Some(slot)),
-                Lease::Free(_) | Lease::To(_) | Lease::Retiring => {}
-            }
-        }
-        let held = |lane: &Lane| match &lane.lease {
-            Lease::Free(_) | Lease::Retiring => false,
-            Lease::To(_) => true,
-            Lease::Shared(lessees) => !lessees.is_empty(),
-        };
-        let dropped = self.bound.iter().filter(|lane| !held(lane));
-        let dropped = dropped.map(|lane| lane.id).collect();
-        self.bound.retain(held);
-        dropped
-    }
-
-    /// Frees a lane whose worker has let go of it; one that never listened is
-    /// forgotten.
-    pub(super) fn free(&mut self, id: LaneId, slot: Option<u32>) {
-        self.bound.retain(|lane| lane.id != id);
+    /// Leases a lane to a worker that is started with it.
+    pub(super) fn pass(&mut self, id: LaneId, worker: WorkerId) {
+        self.lease(id, worker);
         if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == id)
-            && let Lease::To(_) = lane.lease
+            && lane.lease == Lease::To(worker)
         {
-            lane.lease = Lease::Free(slot);
+            lane.lease = Lease::Passed(worker);
         }
+    }
+
+    /// Takes a worker's leases back: that of one lane, or all. Returns the
+    /// lanes that are dropped, since they never listened.
+    pub(super) fn release(
+        &mut self,
+        worker: WorkerId,
+        slot: Option<u32>,
+        only: Option<LaneId>,
+    ) -> Vec<LaneId> {
+        for lane in self.lanes.iter_mut().chain(&mut self.bound) {
+            if only.is_some_and(|only| only != lane.id) {
+                continue;
+            }
+            if let Lease::Shared(lessees) = &mut lane.lease
+                && lessees.len() > 1
+            {
+                lessees.remove(&worker);
+            } else if lane.lease.is_to(worker) {
+                lane.lease = Lease::Free(slot);
+            }
+        }
+        let dropped = self.bound.iter().filter(|lane| !lane.lease.is_held());
+        let dropped = dropped.map(|lane| lane.id).collect();
+        self.bound.retain(|lane| lane.lease.is_held());
+        dropped
     }
 
     /// Removes a lane as the kernel does: the last takes its index.
@@ -159,5 +201,63 @@ impl Listener {
         let _ = self.take_out(id);
         self.bound.retain(|lane| lane.id != id);
         self.rotation.forget(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(number: u32) -> WorkerId {
+        WorkerId::from_index(number)
+    }
+
+    fn listener(leases: &[Lease]) -> Listener {
+        let address = ([127, 0, 0, 1], 80).into();
+        let mut listener = Listener::new(address, false, Sharing::Lanes);
+        let lanes = (0..).map(LaneId).zip(leases.iter().cloned());
+        listener.lanes = lanes.map(|(id, lease)| Lane::new(id, lease)).collect();
+        listener
+    }
+
+    #[test]
+    fn of_free_lanes_with_equal_queues_the_first_is_the_next() {
+        let leases = [
+            Lease::To(worker(0)),
+            Lease::Free(None),
+            Lease::Free(Some(1)),
+        ];
+        let listener = listener(&leases);
+        assert_eq!(listener.best_free(&|_| 0), Some(LaneId(1)));
+        assert_eq!(listener.best_free(&|_| 7), Some(LaneId(1)));
+        assert_eq!(listener.best_free(&|lane| lane.0), Some(LaneId(2)));
+    }
+
+    #[test]
+    fn the_last_takes_the_place_of_one_that_leaves() {
+        let mut listener = listener(&[const { Lease::Free(None) }; 4]);
+        listener.remove(LaneId(1));
+        let order: Vec<_> = listener.lanes.iter().map(|lane| lane.id.0).collect();
+        assert_eq!(order, [0, 3, 2]);
+    }
+
+    #[test]
+    fn late_news_takes_no_lane_from_another() {
+        let mut listener = listener(&[Lease::To(worker(1)), Lease::Retiring]);
+        listener.release(worker(0), Some(0), Some(LaneId(0)));
+        listener.lease(LaneId(0), worker(0));
+        listener.lease(LaneId(1), worker(0));
+        assert!(!listener.is_held_by(worker(0)));
+        assert!(listener.is_held_by(worker(1)));
+    }
+
+    #[test]
+    fn a_lane_that_never_listened_dies_with_its_last_lessee() {
+        let mut listener = listener(&[]);
+        let lessees = [worker(0), worker(1)].into();
+        listener.bound = vec![Lane::new(LaneId(0), Lease::Shared(lessees))];
+        assert_eq!(listener.release(worker(0), Some(0), None), []);
+        assert_eq!(listener.release(worker(1), Some(1), None), [LaneId(0)]);
+        assert_eq!(listener.all().count(), 0);
     }
 }

@@ -18,14 +18,17 @@
 //!
 //! 1. No lane has two lessees, and no worker is lent a second lane of one
 //!    listener, unless its sockets share ports by themselves.
-//! 2. While any worker is ready, new connections go to lanes of ready workers
-//!    alone; else to those of starting ones; else to the one lane that the
+//! 2. While any worker is ready and takes connections from its queue, new ones
+//!    go to the lanes of such workers alone; else to those of starting ones;
+//!    else to those of workers that take none; else to the one lane that the
 //!    next worker takes over.
 //! 3. A free lane is lent before another is made; of several, the one whose
 //!    queue is longest.
 //! 4. An index is the kernel's own, whatever has joined and left.
 //! 5. Memory is bounded: what nobody holds and nobody will take over is let
 //!    go of.
+//! 6. A worker is shown to be ready only once it listens wherever the worker of
+//!    its slot that was ready last listens, or did.
 #![forbid(unsafe_code)]
 
 pub mod address;
@@ -33,7 +36,13 @@ mod binding;
 #[cfg(test)]
 mod explorer;
 mod lane;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod notification;
 pub mod program;
+#[cfg(test)]
+mod random;
 mod rotation;
 mod steering;
 
@@ -84,6 +93,14 @@ struct Worker {
     listens: BTreeSet<SocketAddr>,
 }
 
+/// Where a worker's successor is to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Expected {
+    /// By this worker's example.
+    of: WorkerId,
+    at: BTreeSet<SocketAddr>,
+}
+
 /// All listeners, lanes and their lessees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ports {
@@ -91,9 +108,9 @@ pub struct Ports {
     arrivals: Arrivals,
     listeners: BTreeMap<ListenerId, Listener>,
     workers: BTreeMap<WorkerId, Worker>,
-    /// Where the last ready worker of a slot listened: its successor is not
-    /// ready before it does too.
-    expected: BTreeMap<u32, BTreeSet<SocketAddr>>,
+    /// Where the last worker of a slot to be ready listens, or did: its
+    /// successor is not ready before it does too (invariant 6).
+    expected: BTreeMap<u32, Expected>,
     next_listener: u32,
     next_lane: u32,
 }
@@ -116,8 +133,8 @@ impl Ports {
     // ---- listeners that clinit makes ----
 
     /// A listener of clinit's own, which stays for good.
-    pub fn open(&mut self, address: SocketAddr) -> ListenerId {
-        self.add_listener(Listener::new(address, true))
+    pub fn open(&mut self, address: SocketAddr, sharing: Sharing) -> ListenerId {
+        self.add_listener(Listener::new(address, true, sharing))
     }
 
     /// A lane that clinit made: it listens, and is the listener's last.
@@ -138,21 +155,10 @@ impl Ports {
         queued: &dyn Fn(LaneId) -> u32,
     ) -> Option<LaneId> {
         let listener = self.listeners.get_mut(&listener)?;
-        let shared = |lane: &&Lane| matches!(lane.lease, Lease::Shared(_));
-        let shared = listener.lanes.iter().find(shared).map(|lane| lane.id);
+        let shared = listener.shared_lane();
         let lane = shared.or_else(|| listener.best_free(queued))?;
-        listener.lease(lane, worker);
+        listener.pass(lane, worker);
         Some(lane)
-    }
-
-    /// A lane of clinit's own that every worker shares.
-    pub fn made_for_all(&mut self, listener: ListenerId) -> LaneId {
-        let id = self.next_lane_id();
-        if let Some(listener) = self.listeners.get_mut(&listener) {
-            let lease = Lease::Shared(BTreeSet::new());
-            listener.lanes.push(Lane::new(id, lease));
-        }
-        id
     }
 
     /// Any lane of a listener.
@@ -191,6 +197,9 @@ impl Ports {
         };
         if admitted.standing == Standing::Starting {
             admitted.standing = Standing::Admitted;
+            let at = admitted.listens.clone();
+            let expected = Expected { of: worker, at };
+            self.expected.insert(admitted.slot, expected);
         }
         let slot = admitted.slot;
         let captured = self.listeners.values().filter(|listener| !listener.is_own);
@@ -219,18 +228,12 @@ impl Ports {
     }
 
     /// A worker is gone. Its lanes stay, free; sockets that it had bound and
-    /// that never listened are gone with it. Returns those, and the lanes that
-    /// stay.
+    /// that never listened are gone with it. Returns those.
     pub fn gone(&mut self, worker: WorkerId) -> Vec<LaneId> {
-        let Some(gone) = self.workers.remove(&worker) else {
-            return Vec::new();
-        };
-        if gone.standing != Standing::Starting {
-            self.expected.insert(gone.slot, gone.listens);
-        }
+        let slot = self.workers.remove(&worker).map(|gone| gone.slot);
         let mut dropped = Vec::new();
         for listener in self.listeners.values_mut() {
-            dropped.extend(listener.release(worker, gone.slot));
+            dropped.extend(listener.release(worker, slot, None));
         }
         self.forget_empty_listeners();
         dropped
@@ -279,22 +282,58 @@ impl Ports {
         self.forget_empty_listeners();
     }
 
-    /// A worker has closed its descriptors of a lane while it lives on.
+    /// A worker has closed its descriptors of a lane while it lives on. Its
+    /// successor is not expected to listen there.
     pub fn abandoned(&mut self, worker: WorkerId, lane: LaneId) {
-        let slot = self.workers.get(&worker).map(|worker| worker.slot);
-        for listener in self.listeners.values_mut() {
-            listener.free(lane, slot);
-        }
+        let Some(of) = self.workers.get(&worker) else {
+            return;
+        };
+        let slot = of.slot;
+        let Some(listener) = self.listener_of(lane) else {
+            return;
+        };
+        listener.release(worker, Some(slot), Some(lane));
+        let (address, held) = (listener.address, listener.is_held_by(worker));
         self.forget_empty_listeners();
+        if let Some(of) = self.workers.get_mut(&worker)
+            && !held
+        {
+            of.listens.remove(&address);
+        }
+        self.set_example(worker);
     }
 
     /// A lane that a worker had shut down listens again: the kernel has
-    /// removed it and put it last.
+    /// removed it and put it last. With the only one it has forgotten the
+    /// program too.
     pub fn revived(&mut self, lane: LaneId) {
         for listener in self.listeners.values_mut() {
             if let Some(lane) = listener.take_out(lane) {
+                if listener.lanes.is_empty() {
+                    listener.attached = None;
+                }
                 listener.lanes.push(lane);
             }
+        }
+    }
+
+    /// Whether somebody holds this lane: one that its worker has let go of may
+    /// be another's too.
+    #[must_use]
+    pub fn is_held(&self, lane: LaneId) -> bool {
+        let mut lanes = self.listeners.values().flat_map(Listener::all);
+        lanes.any(|known| known.id == lane && known.lease.is_held())
+    }
+
+    /// Expects of a slot's next worker what the one that was ready last does,
+    /// as long as it is: what it does at its end is no example.
+    fn set_example(&mut self, worker: WorkerId) {
+        if let Some(of) = self.workers.get(&worker)
+            && of.standing == Standing::Admitted
+            && let Some(expected) = self.expected.get_mut(&of.slot)
+            && expected.of == worker
+        {
+            expected.at.clone_from(&of.listens);
         }
     }
 

@@ -81,8 +81,6 @@ pub(super) struct Rotation {
     /// How many connections each lane that takes part has been given, more
     /// than the one that was given fewest.
     given: BTreeMap<LaneId, u32>,
-    /// The lane whose turn it is.
-    turn: Option<LaneId>,
 }
 
 impl Default for Rotation {
@@ -92,7 +90,6 @@ impl Default for Rotation {
                 next_at: Time::default(),
             },
             given: BTreeMap::new(),
-            turn: None,
         }
     }
 }
@@ -125,14 +122,10 @@ impl Rotation {
         if next_at.since(now) > BURST {
             self.pace = Pace::Fast { until: now + REST };
             self.given.clear();
-            self.turn = None;
             return;
         }
         if let Some(given) = self.given.get_mut(&lane) {
             *given = given.saturating_add(1);
-        }
-        if self.turn == Some(lane) {
-            self.turn = None;
         }
     }
 
@@ -145,10 +138,13 @@ impl Rotation {
         }
     }
 
-    /// The lane that the next connection is for, of those that take part. One
-    /// that is new among them starts where the others are: were it to catch
-    /// up, it would be given everything.
-    pub(super) fn turn(&mut self, lanes: &[LaneId]) -> Option<LaneId> {
+    /// The lanes that the next connection is for: of those that take part, the
+    /// ones that were given fewest. One that is new among them starts where
+    /// the others are: were it to catch up, it would be given everything.
+    ///
+    /// All of them, and not one after the other: a burst is over before clinit
+    /// hears of it, and would all be for that one.
+    pub(super) fn turn(&mut self, lanes: &[LaneId]) -> Vec<LaneId> {
         self.given.retain(|lane, _| lanes.contains(lane));
         let fewest = self.given.values().min().copied().unwrap_or(0);
         for given in self.given.values_mut() {
@@ -157,16 +153,18 @@ impl Rotation {
         for lane in lanes {
             self.given.entry(*lane).or_insert(0);
         }
-        if self.turn.is_none_or(|lane| !lanes.contains(&lane)) {
-            let of = |lane: &&LaneId| self.given.get(lane).copied().unwrap_or(0);
-            self.turn = lanes.iter().min_by_key(of).copied();
-        }
-        self.turn
+        let due = lanes.iter().filter(|lane| self.given.get(lane) == Some(&0));
+        due.copied().collect()
     }
 
     pub(super) fn forget(&mut self, lane: LaneId) {
         self.given.remove(&lane);
-        self.turn = self.turn.filter(|turn| *turn != lane);
+    }
+
+    /// How many connections a lane has been given, for the explorer.
+    #[cfg(test)]
+    pub(super) fn given_to(&self, lane: LaneId) -> u32 {
+        self.given.get(&lane).copied().unwrap_or(0)
     }
 
     /// Gives the lanes other names, for the explorer.
@@ -176,7 +174,20 @@ impl Rotation {
         self.given = given
             .filter_map(|(lane, given)| Some((*names.get(&lane)?, given)))
             .collect();
-        self.turn = self.turn.and_then(|lane| names.get(&lane).copied());
+    }
+
+    /// Rounds what has too many values, for the explorer: whoever is behind,
+    /// by however much, has the next turn.
+    #[cfg(test)]
+    pub(super) fn round(&mut self, now: Time) {
+        if let Pace::Slow { next_at } = &mut self.pace
+            && *next_at > now
+        {
+            *next_at = now + BURST;
+        }
+        self.given
+            .values_mut()
+            .for_each(|given| *given = (*given).min(1));
     }
 
     /// Moves every instant back, for the explorer.
@@ -197,16 +208,21 @@ mod tests {
         Time::from_millis(1_000_000 + ms)
     }
 
+    /// A lane of those whose turn it is: the kernel draws lots.
+    fn drawn(rotation: &mut Rotation, lanes: &[LaneId], lot: u64) -> usize {
+        let due = rotation.turn(lanes);
+        let drawn = due[usize::try_from(lot).unwrap() % due.len()];
+        lanes.iter().position(|known| *known == drawn).unwrap()
+    }
+
     /// Gives out connections that come `gap` ms apart and returns who got how
     /// many, until the pace is too great.
     fn give_out(rotation: &mut Rotation, lanes: &[LaneId], count: u64, gap: u64) -> Vec<u32> {
         let mut got = vec![0; lanes.len()];
         for number in 0..count {
-            let Some(lane) = rotation.turn(lanes) else {
-                break;
-            };
-            got[lanes.iter().position(|known| *known == lane).unwrap()] += 1;
-            rotation.arrived(lane, at(number * gap));
+            let drawn = drawn(rotation, lanes, number * number);
+            got[drawn] += 1;
+            rotation.arrived(lanes[drawn], at(number * gap));
             if !rotation.is_slow() {
                 break;
             }
@@ -227,12 +243,12 @@ mod tests {
         let mut rotation = Rotation::default();
         let mut got = [0_u32; 4];
         for number in 0..64 {
-            let turn = rotation.turn(&lanes).unwrap();
+            let drawn = drawn(&mut rotation, &lanes, number);
             // Each fourth time two come before clinit is told of the first.
             let together = if number % 4 == 0 { 2 } else { 1 };
             for _ in 0..together {
-                got[turn.0 as usize] += 1;
-                rotation.arrived(turn, at(number * 40));
+                got[drawn] += 1;
+                rotation.arrived(lanes[drawn], at(number * 40));
             }
         }
         assert_eq!(got, [20; 4]);
@@ -242,18 +258,22 @@ mod tests {
     fn a_lane_that_is_new_gets_no_more_than_its_share() {
         let mut rotation = Rotation::default();
         let _ = give_out(&mut rotation, &[0, 1].map(LaneId), 101, 20);
+        let lanes = [0, 1, 2].map(LaneId);
         let mut got = [0_u32; 3];
         for number in 0..30 {
-            let turn = rotation.turn(&[0, 1, 2].map(LaneId)).unwrap();
-            got[turn.0 as usize] += 1;
-            rotation.arrived(turn, at(10_000 + number * 20));
+            let drawn = drawn(&mut rotation, &lanes, number);
+            got[drawn] += 1;
+            rotation.arrived(lanes[drawn], at(10_000 + number * 20));
         }
         assert!(got.iter().all(|&got| (9..=11).contains(&got)), "{got:?}");
     }
 
     #[test]
-    fn a_burst_is_given_out_at_random_for_a_while() {
+    fn a_burst_is_for_all_and_given_out_at_random_for_a_while() {
         let lanes = [0, 1].map(LaneId);
+        let mut rotation = Rotation::default();
+        let _ = give_out(&mut rotation, &lanes, 64, 20);
+        assert_eq!(rotation.turn(&lanes), lanes, "they are even");
         let mut rotation = Rotation::default();
         let got: u32 = give_out(&mut rotation, &lanes, 64, 0).iter().sum();
         assert_eq!(got, 5, "four at once, and the fifth is one too many");

@@ -4,7 +4,7 @@ use super::lane::{Lane, Lease, Listener};
 use super::program::Program;
 use super::rotation::{Arrivals, Flow};
 use super::{LaneId, Ports, Standing};
-use crate::supervisor::Time;
+use crate::supervisor::{Time, WorkerId};
 
 /// How willingly a lane is given new connections. Those that fare best by it
 /// are.
@@ -140,14 +140,18 @@ impl Ports {
     }
 
     fn rank(&self, lane: &Lane, now: Time) -> Rank {
-        let worker = match &lane.lease {
-            Lease::Free(_) => return Rank::Free,
-            Lease::Retiring => return Rank::Closing,
-            Lease::To(worker) => self.workers.get(worker),
-            // There is no other.
-            Lease::Shared(_) => return Rank::Ready,
-        };
-        match worker {
+        let of = |worker: &WorkerId| self.rank_for(*worker, lane, now);
+        match &lane.lease {
+            Lease::Free(_) => Rank::Free,
+            Lease::Retiring => Rank::Closing,
+            Lease::To(worker) | Lease::Passed(worker) => of(worker),
+            // As willingly as the one of them that is given some most so.
+            Lease::Shared(lessees) => lessees.iter().map(of).min().unwrap_or(Rank::Free),
+        }
+    }
+
+    fn rank_for(&self, worker: WorkerId, lane: &Lane, now: Time) -> Rank {
+        match self.workers.get(&worker) {
             None => Rank::Free,
             Some(worker) => match worker.standing {
                 Standing::TurnedAway => Rank::Leaving,
@@ -170,20 +174,180 @@ fn program(listener: &mut Listener, targets: &[usize], arrivals: Arrivals) -> Op
     if listener.lanes.len() < 2 && listener.attached.is_none() {
         return None;
     }
-    let ids: Vec<LaneId> = targets
-        .iter()
-        .filter_map(|&index| listener.lanes.get(index).map(|lane| lane.id))
-        .collect();
-    let turn = listener.rotation.turn(&ids)?;
-    if ids.len() == 1 || (arrivals == Arrivals::Told && listener.rotation.is_slow()) {
-        let index = listener.lanes.iter().position(|lane| lane.id == turn)?;
-        return Some(Program::Pinned(number(index)));
+    let id = |index: usize| listener.lanes.get(index).map(|lane| lane.id);
+    let ids: Vec<LaneId> = targets.iter().filter_map(|&index| id(index)).collect();
+    let due = listener.rotation.turn(&ids);
+    let all = arrivals == Arrivals::Untold || !listener.rotation.is_slow();
+    let given = |index: &usize| all || id(*index).is_some_and(|lane| due.contains(&lane));
+    let given: Vec<u32> = targets.iter().copied().filter(given).map(number).collect();
+    match given[..] {
+        [] => None,
+        [only] => Some(Program::Pinned(only)),
+        [..] => Some(Program::Random(given)),
     }
-    Some(Program::Random(
-        targets.iter().map(|&index| number(index)).collect(),
-    ))
 }
 
 fn number(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::Sharing;
+    use crate::supervisor::WorkerId;
+
+    fn worker(number: u32) -> WorkerId {
+        WorkerId::from_index(number)
+    }
+
+    fn at(ms: u64) -> Time {
+        Time::from_millis(1_000_000 + ms)
+    }
+
+    fn none_wait(_: LaneId) -> u32 {
+        0
+    }
+
+    /// Workers one a slot, that are ready and listen.
+    fn ready(arrivals: Arrivals, workers: u32) -> (Ports, Vec<LaneId>) {
+        let mut ports = Ports::new(Sharing::Lanes, arrivals);
+        let lanes = (0..workers).map(|number| {
+            ports.starting(worker(number), number);
+            let lane = ports.joined(worker(number), ([127, 0, 0, 1], 80).into());
+            ports.joins_group(lane);
+            ports.admit(worker(number), &none_wait);
+            lane
+        });
+        let lanes = lanes.collect();
+        (ports, lanes)
+    }
+
+    fn due(ports: &mut Ports, now: Time) -> Option<Program> {
+        let due = ports.due_programs(now, &none_wait);
+        due.into_iter().next().map(|(_, program)| program)
+    }
+
+    fn random(indices: &[u32]) -> Program {
+        Program::Random(indices.to_vec())
+    }
+
+    #[test]
+    fn one_lane_needs_no_program_and_what_is_told_is_told_once() {
+        let (mut ports, _) = ready(Arrivals::Untold, 1);
+        assert_eq!(due(&mut ports, at(0)), None);
+        let (mut ports, lanes) = ready(Arrivals::Untold, 2);
+        let told = ports.due_programs(at(0), &none_wait);
+        assert_eq!(told, [(lanes[0], random(&[0, 1]))]);
+        assert_eq!(due(&mut ports, at(0)), None);
+    }
+
+    #[test]
+    fn only_the_ready_are_given_connections() {
+        let (mut ports, _) = ready(Arrivals::Untold, 4);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2, 3])));
+        ports.gone(worker(0));
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[1, 2, 3])));
+        ports.turn_away(worker(1));
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[2, 3])));
+        ports.suspend(worker(2), true);
+        assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(3)));
+        ports.suspend(worker(2), false);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[2, 3])));
+    }
+
+    /// Each takes its turn while connections come slowly, and whoever is
+    /// turned away or stopped takes none.
+    #[test]
+    fn turns_are_taken_by_those_that_take_connections() {
+        let (mut ports, lanes) = ready(Arrivals::Told, 3);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
+        assert_eq!(ports.watched(), lanes);
+        ports.arrived(lanes[0], at(0), &none_wait);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[1, 2])));
+        ports.suspend(worker(1), true);
+        assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(2)));
+        ports.turn_away(worker(2));
+        assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(0)));
+        assert_eq!(ports.watched(), [], "there is no other to turn to");
+    }
+
+    #[test]
+    fn a_stuck_lanes_connections_go_elsewhere_and_come_back() {
+        let (mut ports, lanes) = ready(Arrivals::Told, 2);
+        let stuck = |lane| u32::from(lane == lanes[0]);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+        ports.arrived(lanes[0], at(0), &stuck);
+        assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(1)));
+        // The other takes what it is given: its turn comes again and again.
+        for ms in [250, 500, 750] {
+            ports.arrived(lanes[1], at(ms), &stuck);
+            let _ = due(&mut ports, at(ms));
+            assert_eq!(
+                ports.listeners.values().next().unwrap().attached,
+                Some(Program::Pinned(1)),
+                "{ms}"
+            );
+        }
+        // Somebody has taken from the first.
+        ports.arrived(lanes[1], at(1000), &none_wait);
+        assert_eq!(due(&mut ports, at(1000)), Some(random(&[0, 1])));
+    }
+
+    #[test]
+    fn where_all_are_stuck_all_are_given_connections() {
+        let (mut ports, _) = ready(Arrivals::Untold, 3);
+        let _ = due(&mut ports, at(0));
+        ports.turn_away(worker(2));
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+        ports.suspend(worker(0), true);
+        assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(1)));
+        ports.suspend(worker(1), true);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+    }
+
+    /// Its next worker takes over one lane: what comes meanwhile waits there.
+    #[test]
+    fn of_free_lanes_only_the_one_that_the_next_worker_takes() {
+        let (mut ports, lanes) = ready(Arrivals::Untold, 3);
+        let _ = due(&mut ports, at(0));
+        (0..3).for_each(|number| drop(ports.gone(worker(number))));
+        let queued = |lane| u32::from(lane == lanes[1]);
+        let told = ports.due_programs(at(0), &queued);
+        assert_eq!(told, [(lanes[0], Program::Pinned(1))]);
+        ports.starting(worker(3), 0);
+        let address = ([127, 0, 0, 1], 80).into();
+        let answer = ports.bind(worker(3), address, None, false, &queued);
+        assert_eq!(answer, crate::port::Bind::Lend(lanes[1]));
+    }
+
+    #[test]
+    fn a_lane_that_closes_is_given_none_and_nor_is_the_last() {
+        let (mut ports, lanes) = ready(Arrivals::Untold, 4);
+        let _ = due(&mut ports, at(0));
+        ports.gone(worker(1));
+        ports.retiring(lanes[1]);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 2])));
+        ports.retire(lanes[1]);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
+    }
+
+    /// Measured on Linux 6.18: the only socket of a group is shut down, and
+    /// the program is gone with the group.
+    #[test]
+    fn the_program_is_told_again_after_the_only_lane_was_shut_down() {
+        let (mut ports, lanes) = ready(Arrivals::Untold, 2);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+        ports.gone(worker(1));
+        ports.retiring(lanes[1]);
+        let _ = due(&mut ports, at(0));
+        ports.retire(lanes[1]);
+        let _ = due(&mut ports, at(0));
+        ports.revived(lanes[0]);
+        assert_eq!(due(&mut ports, at(0)), None);
+        ports.starting(worker(2), 1);
+        let lane = ports.joined(worker(2), ([127, 0, 0, 1], 80).into());
+        ports.joins_group(lane);
+        assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(0)));
+    }
 }

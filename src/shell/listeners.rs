@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::config::{Bound, Dialects, ListenAddress, ListenerSpec, Share};
-use crate::port::ListenerId;
+use crate::port::{ListenerId, Sharing};
 use crate::supervisor::WorkerId;
 use crate::sys::listener::{self, Address, BindError, Listener};
 
@@ -71,14 +71,14 @@ impl Listeners {
                 arrivals: 0,
             },
             Some(address) => {
-                let listener = lanes.change().open(address);
-                let own_lanes = matches!(share, Share::Auto | Share::Slots);
                 // It is bound, so nobody else has the address: from here on
                 // it can be shared.
-                let lane = match socket.share_port() {
-                    Ok(()) if own_lanes => lanes.change().made(listener),
-                    Ok(()) | Err(_) => lanes.change().made_for_all(listener),
+                let sharing = match (socket.share_port(), share) {
+                    (Ok(()), Share::Auto | Share::Slots) => Sharing::Lanes,
+                    (Ok(()), Share::Queue | Share::Off) | (Err(_), _) => Sharing::OneQueue,
                 };
+                let listener = lanes.change().open(address, sharing);
+                let lane = lanes.change().made(listener);
                 lanes.hold(lane, socket);
                 Kind::Lanes(listener)
             }

@@ -140,7 +140,7 @@ impl App {
                 Next::Retry { .. } if awaited && self.is_first_failure(number) => {
                     Next::Retry { retry_at: now }
                 }
-                next => next,
+                next @ (Next::Retry { .. } | Next::Hold { .. } | Next::Stop | Next::Fail) => next,
             };
         }
         let delay = if served || awaited {

@@ -45,6 +45,7 @@ impl Step<'_> {
         self.end_is_earned()?;
         self.listeners_outlive_the_delay()?;
         self.restarts_are_bounded()?;
+        self.the_only_one_stays_alone()?;
         self.the_ready_alone_are_admitted()?;
         self.memory_is_bounded()
     }
@@ -314,6 +315,30 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Where the port cannot be shared only one slot is to have a worker, and
+    /// no other starts one.
+    fn the_only_one_stays_alone(&self) -> Checked {
+        for (worker, number) in self.spawned() {
+            let slot = slots(self.after).nth(number as usize);
+            holds(slot.is_some_and(|slot| slot.wanted), 9, || {
+                format!("{worker:?} starts in slot {number}, which is to have none")
+            })?;
+        }
+        let Event::SharingLost(worker) = self.event else {
+            return Ok(());
+        };
+        let mut before = slots(self.before);
+        let Some(kept) = before.position(|slot| slot.state.running() == Some(worker)) else {
+            return Ok(());
+        };
+        let alone = slots(self.after).map(|slot| slot.wanted).enumerate();
+        let alone = alone.filter(|(_, wanted)| *wanted).map(|(of, _)| of);
+        let alone = !self.before.is_serving() || alone.eq([kept]);
+        holds(alone, 9, || {
+            format!("{worker:?} cannot share, and others are to run")
+        })
     }
 
     /// Who becomes ready is admitted, and who is to stop is turned away first.
