@@ -17,7 +17,7 @@ const DUMP: u16 = 0x300;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
-/// `TCP_SYN_RECV` of net/tcp_states.h, as a bit.
+/// `TCP_SYN_RECV` of `net/tcp_states.h`, as a bit.
 const SYN_RECEIVED: u32 = 1 << 3;
 
 /// Where the parts of a message begin: `struct nlmsghdr` is 16 bytes, and

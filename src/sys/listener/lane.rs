@@ -113,7 +113,7 @@ impl Listener {
     ///
     /// Those of `listen(2)`.
     pub fn listen(&self, backlog: i32) -> io::Result<()> {
-        self.socket.listen(backlog.max(LEAST_BACKLOG).min(BACKLOG))
+        self.socket.listen(backlog.clamp(LEAST_BACKLOG, BACKLOG))
     }
 
     /// Whether it listens: a worker may have shut it down for all.
