@@ -175,12 +175,12 @@ impl Ports {
     }
 
     /// Whether a worker has a socket that leaves this address to no other one
-    /// of its own; `only_v6` says whether the new one leaves IPv4 alone.
+    /// of its own; `apart` says whether the two families may be kept apart.
     #[must_use]
-    pub fn overlaps(&self, worker: WorkerId, address: SocketAddr, only_v6: bool) -> bool {
+    pub fn overlaps(&self, worker: WorkerId, address: SocketAddr, apart: bool) -> bool {
         let held = self.listeners.values();
         let mut held = held.filter(|listener| listener.is_held_by(worker));
-        held.any(|listener| overlap(listener.address, address, only_v6))
+        held.any(|listener| overlap(listener.address, address, apart))
     }
 
     /// Whether any listener has exactly this address.
@@ -215,13 +215,13 @@ impl Ports {
 }
 
 /// Whether two sockets that share no port cannot have these addresses, as far
-/// as the addresses tell. `only_v6` is of the second.
-fn overlap(first: SocketAddr, second: SocketAddr, only_v6: bool) -> bool {
+/// as the addresses tell.
+fn overlap(first: SocketAddr, second: SocketAddr, apart: bool) -> bool {
     let any = |address: SocketAddr| address.ip().is_unspecified();
     first.port() == second.port()
         && match (first.is_ipv6(), second.is_ipv6()) {
-            (true, false) => any(first),
-            (false, true) => any(second) && !only_v6,
+            (true, false) => any(first) && !apart,
+            (false, true) => any(second) && !apart,
             (false, false) | (true, true) => first.ip() == second.ip() || any(first) || any(second),
         }
 }
@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn addresses_that_one_worker_cannot_have_both() {
-        for (first, second, only_v6, expected) in [
+        for (first, second, apart, expected) in [
             ("127.0.0.1:80", "127.0.0.1:80", false, true),
             ("127.0.0.1:80", "127.0.0.1:81", false, false),
             ("127.0.0.1:80", "127.0.0.2:80", false, false),
@@ -503,7 +503,7 @@ mod tests {
             ("[::1]:80", "[::]:80", true, true),
         ] {
             let [one, other] = [first, second].map(|address| address.parse().unwrap());
-            assert_eq!(overlap(one, other, only_v6), expected, "{first} {second}");
+            assert_eq!(overlap(one, other, apart), expected, "{first} {second}");
         }
     }
 }

@@ -332,7 +332,12 @@ impl Shell {
             return;
         };
         let near: BTreeSet<i32> = process.into_iter().chain([pid]).collect();
-        let near: Vec<u64> = near.into_iter().flat_map(proc::socket_inodes).collect();
+        let near: Option<Vec<_>> = near.into_iter().map(proc::certain_socket_inodes).collect();
+        // It is about to exit, and its lanes wait for its successor.
+        let Some(near) = near else {
+            return;
+        };
+        let near = near.concat();
         let mut far = None;
         for (lane, inode) in lanes {
             if near.contains(&inode) {

@@ -7,6 +7,7 @@ mod http;
 mod port;
 mod proc;
 mod report;
+mod who;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -32,6 +33,7 @@ pub(crate) use proc::{
     Gone, children, descendants, listening_port, pidfd, send, send_with_value, state, status_field,
 };
 pub(crate) use report::Report;
+pub(crate) use who::{Who, ask, connect, greeted, tally};
 
 /// How long a fact may take to come true.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -156,7 +158,7 @@ pub(crate) struct Setup {
     as_pid1: bool,
     stdin: Stdio,
     stderr: Option<Stdio>,
-    dir: Dir,
+    pub(crate) dir: Dir,
 }
 
 impl Setup {

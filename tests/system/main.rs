@@ -10,6 +10,7 @@
     reason = "these are tests, and so is what they call"
 )]
 
+mod capture;
 mod cluster;
 mod errors;
 #[path = "../harness/mod.rs"]
@@ -20,5 +21,7 @@ mod listeners;
 mod restart;
 mod runtimes;
 mod shutdown;
+mod spread;
+mod steering;
 mod terminal;
 mod usage;

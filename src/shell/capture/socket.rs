@@ -41,6 +41,16 @@ pub(super) enum Purpose {
     Listen { lane: LaneId, backlog: i32 },
 }
 
+/// With whom an address may be shared.
+#[derive(Clone, Copy, Debug)]
+struct Sharing {
+    worker: WorkerId,
+    /// Whether nobody of ours has the address.
+    first: bool,
+    /// Whether the worker may have the port once for each family.
+    apart: bool,
+}
+
 impl Shell {
     /// Gets at the worker's socket by the best way that there is.
     pub(super) fn with_socket(&mut self, caller: Caller<'_>, purpose: Purpose) -> Reply {
@@ -79,7 +89,15 @@ impl Shell {
                 if binding::is_bound(socket.as_fd()) {
                     return Reply::Proceed;
                 }
-                let errno = self.bind_shared(worker, socket.as_fd(), address, &thread, first);
+                let errno = {
+                    let apart = binding::is_only_v6(socket.as_fd());
+                    let sharing = Sharing {
+                        worker,
+                        first,
+                        apart,
+                    };
+                    self.bind_shared(socket.as_fd(), address, &thread, sharing)
+                };
                 match errno {
                     Ok(0) => {}
                     Ok(errno) => return Reply::Errno(errno),
@@ -137,7 +155,15 @@ impl Shell {
                 ..
             } => {
                 let bound = self.replica(address, false, &thread, |shell, socket| {
-                    shell.bind_shared(worker, socket, address, &thread, first)
+                    // The worker's own may leave IPv4 alone: that is not to
+                    // be seen from here.
+                    let apart = true;
+                    let sharing = Sharing {
+                        worker,
+                        first,
+                        apart,
+                    };
+                    shell.bind_shared(socket, address, &thread, sharing)
                 });
                 let socket = match bound {
                     Ok(Ok(socket)) => socket,
@@ -242,11 +268,14 @@ impl Shell {
     /// shares the address from then on.
     fn bind_shared(
         &self,
-        worker: WorkerId,
         socket: BorrowedFd<'_>,
         address: SocketAddr,
         thread: &Thread,
-        first: bool,
+        Sharing {
+            worker,
+            first,
+            apart,
+        }: Sharing,
     ) -> io::Result<i32> {
         let shares = binding::shares_port(socket);
         if first {
@@ -255,7 +284,7 @@ impl Shell {
             // another address.
             let others = errno == binding::EADDRINUSE
                 && self.lanes.ports.has_port(address.port())
-                && !(self.lanes.ports).overlaps(worker, address, binding::is_only_v6(socket));
+                && !self.lanes.ports.overlaps(worker, address, apart);
             if !others {
                 if errno == 0 && !shares {
                     binding::share_port(socket, true)?;

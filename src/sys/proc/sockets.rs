@@ -49,6 +49,28 @@ pub fn socket_inodes(pid: i32) -> Vec<u64> {
         .collect()
 }
 
+/// As [`socket_inodes`], where that is to be known for certain: not of a
+/// process that may not be looked into, and not of one that is exiting, whose
+/// descriptors are gone before it is a zombie.
+#[must_use]
+pub fn certain_socket_inodes(pid: i32) -> Option<Vec<u64>> {
+    fs::read_dir(in_proc(pid, "fd")).ok()?;
+    let inodes = socket_inodes(pid);
+    is_running(&fs::read(in_proc(pid, "stat")).ok()?).then_some(inodes)
+}
+
+/// Whether /proc/PID/stat is of a process that is not exiting.
+fn is_running(stat: &[u8]) -> bool {
+    /// Of linux/sched.h, in the ninth field.
+    const PF_EXITING: u64 = 4;
+    // The second field is the name, which may hold anything.
+    let name = stat.iter().rposition(|byte| *byte == b')').unwrap_or(0);
+    let rest = stat.get(name..).and_then(|rest| str::from_utf8(rest).ok());
+    let flags = rest.and_then(|rest| rest.split_ascii_whitespace().nth(7));
+    let flags = flags.and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & PF_EXITING == 0)
+}
+
 fn socket_inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?
         .strip_suffix(']')?
@@ -145,5 +167,24 @@ mod tests {
             assert!(own.contains(&socket));
             assert_eq!(listening.contains(&socket), listens);
         }
+    }
+
+    #[test]
+    fn what_a_process_that_exits_has_is_not_known() {
+        let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(!certain_socket_inodes(own).unwrap().is_empty());
+        assert_eq!(certain_socket_inodes(i32::MAX), None);
+        assert!(is_running(b"7 (a) b) S 1 7 7 0 -1 4194560 0"));
+        assert!(!is_running(b"7 (a) b) Z 1 7 7 0 -1 4194564 0"));
+        assert!(!is_running(b"7 (a"));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let stat = || fs::read(in_proc(pid, "stat")).unwrap();
+        while !stat().windows(3).any(|window| window == b") Z") {
+            std::thread::yield_now();
+        }
+        assert_eq!(certain_socket_inodes(pid), None);
+        child.wait().unwrap();
     }
 }
