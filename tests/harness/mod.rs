@@ -147,7 +147,7 @@ pub(crate) const ROUTES: [&str; 3] = ["", "ptrace", "replace"];
 
 /// Clinit that gets at its workers' sockets in this way.
 pub(crate) fn by_route(route: &str, options: &str) -> Setup {
-    Setup::new(options).env("CLINIT_TEST_CAPTURE_ROUTE", route)
+    Setup::new(options).env("CLINIT_CAPTURE_ROUTE", route)
 }
 
 /// How clinit is to be started.

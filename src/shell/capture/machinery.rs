@@ -38,8 +38,14 @@ pub(in crate::shell) enum Availability {
 /// What the machinery amounts to, where clinit is to go by no better way than
 /// this one.
 pub(in crate::shell) fn available(machinery: Machinery, at_best: Option<Route>) -> Availability {
-    if let Err(failure) = machinery.filter {
-        return Availability::Not(reason(failure));
+    match machinery.filter {
+        Ok(()) => {}
+        // There was no room for the child that would have told: the best is
+        // hoped for, and the next best taken where that fails.
+        Err(failure) if failure.passes() => {
+            return Availability::By(at_best.unwrap_or(Route::Duplicate));
+        }
+        Err(failure) => return Availability::Not(reason(failure)),
     }
     if !machinery.can_put {
         return Availability::Not("the kernel is older than 5.9".into());
@@ -108,6 +114,16 @@ mod tests {
             };
             assert_eq!(available(machinery, None), Availability::By(route));
         }
+        let no_room = SpawnFailure {
+            step: Step::Filter,
+            errno: 11,
+        };
+        let untried = Machinery {
+            filter: Err(no_room),
+            ..ALL
+        };
+        let best = Availability::By(Route::Duplicate);
+        assert_eq!(available(untried, None), best, "a full pids cgroup");
         for route in [Route::Duplicate, Route::Trace, Route::Replace] {
             let by = Availability::By(route);
             assert_eq!(available(ALL, Some(route)), by);
@@ -135,7 +151,7 @@ mod tests {
             (failed(16), "another supervisor"),
             (failed(22), "no seccomp listeners"),
             (failed(38), "no seccomp listeners"),
-            (failed(12), "seccomp filter"),
+            (failed(13), "seccomp filter"),
             (unreadable, "ptrace scope"),
             (old, "5.9"),
         ] {
