@@ -24,7 +24,9 @@ const PACE: Duration = Duration::from_millis(10);
 /// How far ahead of that pace they may come: so many at once.
 const BURST: Duration = Duration::from_millis(40);
 
-/// How long they are given out at random before the pace is looked at again.
+/// How long they are given out at random before the pace is looked at again;
+/// and how long none may come before all take part again, since what comes
+/// after a pause may be a burst.
 const REST: Duration = Duration::from_secs(1);
 
 /// How long a queue may stand still while others move before its worker
@@ -65,10 +67,15 @@ impl Flow {
 /// How a listener's connections are given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Pace {
-    /// One by one: each arrival is told, and the next goes to another lane.
+    /// At random; the next arrival is told.
+    Resting,
+    /// One by one: each arrival is told, and the next goes to a lane that was
+    /// given fewest.
     Slow {
         /// When the next one would come at the greatest pace.
         next_at: Time,
+        /// When none has come for a while.
+        rest_at: Time,
     },
     /// At random, and no arrival is told.
     Fast { until: Time },
@@ -86,9 +93,7 @@ pub(super) struct Rotation {
 impl Default for Rotation {
     fn default() -> Self {
         Self {
-            pace: Pace::Slow {
-                next_at: Time::default(),
-            },
+            pace: Pace::Resting,
             given: BTreeMap::new(),
         }
     }
@@ -100,41 +105,53 @@ impl Rotation {
         matches!(self.pace, Pace::Slow { .. })
     }
 
-    /// Whether each arrival matters: the next connection is for another lane.
-    pub(super) fn takes_turns(&self) -> bool {
-        self.is_slow() && self.given.len() > 1
+    pub(super) fn is_fast(&self) -> bool {
+        matches!(self.pace, Pace::Fast { .. })
     }
 
-    /// When to look at the pace again.
+    /// Whether each arrival matters: the next connection is for another lane.
+    pub(super) fn takes_turns(&self) -> bool {
+        !self.is_fast() && self.given.len() > 1
+    }
+
+    /// When to look at the pace again. Where all were given as many it makes
+    /// no difference whether they rest.
     pub(super) fn until(&self) -> Option<Time> {
         match self.pace {
-            Pace::Slow { .. } => None,
+            Pace::Slow { rest_at, .. } if self.given.values().any(|given| *given > 0) => {
+                Some(rest_at)
+            }
+            Pace::Resting | Pace::Slow { .. } => None,
             Pace::Fast { until } => Some(until),
         }
     }
 
     /// Takes in that a connection has arrived at a lane.
     pub(super) fn arrived(&mut self, lane: LaneId, now: Time) {
-        let Pace::Slow { next_at } = &mut self.pace else {
-            return;
-        };
-        *next_at = (*next_at).max(now) + PACE;
+        let next_at = match self.pace {
+            Pace::Fast { .. } => return,
+            Pace::Resting => now,
+            Pace::Slow { next_at, .. } => next_at.max(now),
+        } + PACE;
         if next_at.since(now) > BURST {
             self.pace = Pace::Fast { until: now + REST };
             self.given.clear();
             return;
         }
+        let rest_at = now + REST;
+        self.pace = Pace::Slow { next_at, rest_at };
         if let Some(given) = self.given.get_mut(&lane) {
             *given = given.saturating_add(1);
         }
     }
 
-    /// Goes back to one by one where that is due.
+    /// Rests where that is due.
     pub(super) fn look(&mut self, now: Time) {
-        if let Pace::Fast { until } = self.pace
-            && until <= now
-        {
-            self.pace = Pace::Slow { next_at: now };
+        match self.pace {
+            Pace::Slow { rest_at: due, .. } | Pace::Fast { until: due } if due <= now => {
+                self.pace = Pace::Resting;
+            }
+            Pace::Resting | Pace::Slow { .. } | Pace::Fast { .. } => {}
         }
     }
 
@@ -180,7 +197,7 @@ impl Rotation {
     /// by however much, has the next turn.
     #[cfg(test)]
     pub(super) fn round(&mut self, now: Time) {
-        if let Pace::Slow { next_at } = &mut self.pace
+        if let Pace::Slow { next_at, .. } = &mut self.pace
             && *next_at > now
         {
             *next_at = now + BURST;
@@ -194,7 +211,11 @@ impl Rotation {
     #[cfg(test)]
     pub(super) fn shift(&mut self, shift: impl Fn(&mut Time)) {
         match &mut self.pace {
-            Pace::Slow { next_at } => shift(next_at),
+            Pace::Resting => {}
+            Pace::Slow { next_at, rest_at } => {
+                shift(next_at);
+                shift(rest_at);
+            }
             Pace::Fast { until } => shift(until),
         }
     }
@@ -223,7 +244,7 @@ mod tests {
             let drawn = drawn(rotation, lanes, number * number);
             got[drawn] += 1;
             rotation.arrived(lanes[drawn], at(number * gap));
-            if !rotation.is_slow() {
+            if rotation.is_fast() {
                 break;
             }
         }
@@ -279,9 +300,28 @@ mod tests {
         assert_eq!(got, 5, "four at once, and the fifth is one too many");
         assert_eq!(rotation.until(), Some(at(1000)));
         rotation.look(at(999));
-        assert!(!rotation.is_slow());
+        assert!(rotation.is_fast() && !rotation.takes_turns());
         rotation.look(at(1000));
+        let _ = rotation.turn(&lanes);
+        assert!(!rotation.is_fast() && rotation.takes_turns());
+    }
+
+    #[test]
+    fn after_a_pause_all_take_part_and_what_they_had_is_not_forgotten() {
+        let lanes = [0, 1].map(LaneId);
+        let mut rotation = Rotation::default();
+        assert_eq!(rotation.until(), None, "nobody is woken for nothing");
+        let drawn = drawn(&mut rotation, &lanes, 0);
+        rotation.arrived(lanes[drawn], at(0));
         assert!(rotation.is_slow());
+        assert_eq!(rotation.turn(&lanes), [lanes[1 - drawn]]);
+        assert_eq!(rotation.until(), Some(at(1000)));
+        rotation.look(at(1000));
+        assert!(!rotation.is_slow() && rotation.takes_turns());
+        assert_eq!(rotation.until(), None);
+        // The next one makes it even, or does not: then it is made up for.
+        rotation.arrived(lanes[drawn], at(5000));
+        assert_eq!(rotation.turn(&lanes), [lanes[1 - drawn]]);
     }
 
     #[test]
