@@ -239,7 +239,6 @@ impl Shell {
             thread: caller.thread,
             first,
             again,
-            polled,
         };
         if multipath {
             return self.replace(caller, purpose);

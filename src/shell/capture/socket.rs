@@ -27,8 +27,6 @@ pub(super) enum Purpose {
         /// Whether the worker has it already: then only a socket that shares
         /// ports by itself may have it too.
         again: bool,
-        /// Whether events are waited for at it.
-        polled: bool,
     },
     /// To bind a datagram socket.
     BindDatagrams {
@@ -80,7 +78,6 @@ impl Shell {
                 thread,
                 first,
                 again,
-                polled,
             } => {
                 let socket_shares = binding::shares_port(socket.as_fd());
                 if again && !socket_shares {
@@ -107,7 +104,7 @@ impl Shell {
                     }
                 }
                 let inode = binding::inode(&socket);
-                let lane = self.joined(worker, address, inode, polled);
+                let lane = self.joined(worker, address, inode);
                 if self.lanes.ports.is_shared(lane) {
                     // The others are given this very socket.
                     self.hold(lane, socket);
@@ -151,7 +148,6 @@ impl Shell {
                 address,
                 thread,
                 first,
-                polled,
                 ..
             } => {
                 let bound = self.replica(address, false, &thread, |shell, socket| {
@@ -177,7 +173,7 @@ impl Shell {
                     return Reply::Proceed;
                 }
                 self.tell_of_replicas(address);
-                let lane = self.joined(worker, address, binding::inode(&socket), polled);
+                let lane = self.joined(worker, address, binding::inode(&socket));
                 self.hold(lane, socket);
                 Reply::Errno(0)
             }
@@ -322,19 +318,14 @@ impl Shell {
 
     /// A worker's socket is bound. Lanes that nobody will take over now are
     /// closed.
-    fn joined(
-        &mut self,
-        worker: WorkerId,
-        address: SocketAddr,
-        inode: u64,
-        polled: bool,
-    ) -> LaneId {
+    fn joined(&mut self, worker: WorkerId, address: SocketAddr, inode: u64) -> LaneId {
         let lane = self.lanes.change().joined(worker, address);
-        self.lanes.know(lane, inode);
-        if polled {
-            for lane in self.lanes.ports.passed_over(worker, address) {
-                self.lanes.retire(lane, now());
-            }
+        // Unless the worker is gone by now.
+        if self.lanes.ports.is_bound(lane) {
+            self.lanes.know(lane, inode);
+        }
+        for lane in self.lanes.ports.passed_over(worker, address) {
+            self.lanes.retire(lane, now());
         }
         log::debug!("a worker has bound {address}");
         lane
