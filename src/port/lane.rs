@@ -139,13 +139,21 @@ impl Listener {
 
     /// Frees a lane whose worker has let go of it; one that never listened is
     /// forgotten.
-    pub(super) fn free(&mut self, id: LaneId, slot: Option<u32>) {
-        self.bound.retain(|lane| lane.id != id);
-        if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.id == id)
-            && let Lease::To(_) = lane.lease
-        {
-            lane.lease = Lease::Free(slot);
+    pub(super) fn free(&mut self, id: LaneId, worker: WorkerId, slot: Option<u32>) {
+        let mut lanes = self.lanes.iter_mut().chain(&mut self.bound);
+        if let Some(lane) = lanes.find(|lane| lane.id == id) {
+            match &mut lane.lease {
+                Lease::To(_) => lane.lease = Lease::Free(slot),
+                Lease::Shared(lessees) => drop(lessees.remove(&worker)),
+                Lease::Free(_) | Lease::Retiring => {}
+            }
         }
+        let held = |lane: &Lane| match &lane.lease {
+            Lease::To(_) => true,
+            Lease::Shared(lessees) => !lessees.is_empty(),
+            Lease::Free(_) | Lease::Retiring => false,
+        };
+        self.bound.retain(held);
     }
 
     /// Removes a lane as the kernel does: the last takes its index.

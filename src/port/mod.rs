@@ -283,9 +283,23 @@ impl Ports {
     pub fn abandoned(&mut self, worker: WorkerId, lane: LaneId) {
         let slot = self.workers.get(&worker).map(|worker| worker.slot);
         for listener in self.listeners.values_mut() {
-            listener.free(lane, slot);
+            listener.free(lane, worker, slot);
         }
         self.forget_empty_listeners();
+    }
+
+    /// Whether any worker has a lane.
+    #[must_use]
+    pub fn is_lent(&self, lane: LaneId) -> bool {
+        let mut lanes = self.listeners.values().flat_map(Listener::all);
+        lanes.any(|known| {
+            known.id == lane
+                && match &known.lease {
+                    Lease::To(_) => true,
+                    Lease::Shared(lessees) => !lessees.is_empty(),
+                    Lease::Free(_) | Lease::Retiring => false,
+                }
+        })
     }
 
     /// A lane that a worker had shut down listens again: the kernel has

@@ -285,6 +285,9 @@ impl Lanes {
     pub(super) fn abandoned(&mut self, worker: WorkerId, lane: LaneId, now: Time) {
         let was_bound = self.ports.is_bound(lane);
         self.change().abandoned(worker, lane);
+        if self.ports.is_lent(lane) {
+            return;
+        }
         if was_bound {
             self.drop_bound(lane);
         } else if self.queued(lane) == 0 {
