@@ -15,11 +15,15 @@ mod cluster;
 mod errors;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod hostile;
 mod idle;
 mod init_mode;
 mod listeners;
+mod modes;
+mod readiness;
 mod restart;
 mod runtimes;
+mod sharing;
 mod shutdown;
 mod spread;
 mod steering;
