@@ -13,6 +13,7 @@
 mod capture;
 mod cluster;
 mod errors;
+mod footprint;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod hostile;
