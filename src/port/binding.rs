@@ -189,12 +189,11 @@ impl Ports {
         self.at(address).is_some()
     }
 
-    /// Whether a lane is at this port, and is not of clinit's making.
+    /// Whether a lane is not of clinit's making.
     #[must_use]
-    pub fn is_captured_at(&self, lane: LaneId, port: u16) -> bool {
-        let here = self.listeners.values();
-        let mut here = here.filter(|of| !of.is_own && of.address.port() == port);
-        here.any(|listener| listener.all().any(|known| known.id == lane))
+    pub fn is_captured(&self, lane: LaneId) -> bool {
+        let mut captured = self.listeners.values().filter(|of| !of.is_own);
+        captured.any(|listener| listener.all().any(|known| known.id == lane))
     }
 
     pub(super) fn at(&self, address: SocketAddr) -> Option<(super::ListenerId, &Listener)> {

@@ -217,8 +217,8 @@ impl Shell {
         let inode = remote::inode(call.tid, call.descriptor);
         let known = inode.and_then(|inode| self.lanes.of_inode(inode));
         let mut polled = false;
+        self.look_for_abandoned(worker, Some(caller.thread.process));
         if self.lanes.ports.has_port(address.port()) {
-            self.look_for_abandoned(worker, address.port(), Some(caller.thread.process));
             polled = inode.is_some_and(|inode| {
                 remote::is_polled(caller.thread.process, call.descriptor, inode)
             });
@@ -318,15 +318,18 @@ impl Shell {
 
     // ---- what a worker has let go of ----
 
-    /// Looks for lanes of a worker, at this port, that no process of its tree
-    /// has open any more: it has closed them, as who probes for a free port
-    /// does. `process` is the one to look at first.
-    pub(super) fn look_for_abandoned(&mut self, worker: WorkerId, port: u16, process: Option<i32>) {
+    /// Looks for lanes of a worker that no process of its tree has open any
+    /// more: it has closed them, as who probes for a free port does. `process`
+    /// is the one to look at first.
+    pub(super) fn look_for_abandoned(&mut self, worker: WorkerId, process: Option<i32>) {
         let lanes = self.lanes.ports.lanes_of(worker).into_iter();
         let lanes: Vec<(LaneId, u64)> = lanes
-            .filter(|lane| self.lanes.ports.is_captured_at(*lane, port))
+            .filter(|lane| self.lanes.ports.is_captured(*lane))
             .filter_map(|lane| Some((lane, self.lanes.inode(lane)?)))
             .collect();
+        if lanes.is_empty() {
+            return;
+        }
         let Some(pid) = self.workers.get(worker).map(|worker| worker.pid) else {
             return;
         };
@@ -349,7 +352,7 @@ impl Shell {
                     .get_or_insert_with(|| inodes_below(pid))
                     .contains(&inode);
             if !elsewhere {
-                log::debug!("a worker has closed one of its sockets of port {port}");
+                log::debug!("a worker has closed one of its sockets");
                 self.lanes.abandoned(worker, lane, now());
             }
         }

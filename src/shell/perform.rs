@@ -1,6 +1,5 @@
 //! From the core's actions to system calls.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 
@@ -119,13 +118,7 @@ impl Shell {
 
     /// A worker is ready: it is given new connections.
     fn admit(&mut self, id: WorkerId) {
-        let lanes = self.lanes.ports.lanes_of(id).into_iter();
-        let ports: BTreeSet<u16> = lanes
-            .filter_map(|lane| self.lanes.socket(lane)?.port())
-            .collect();
-        for port in ports {
-            self.look_for_abandoned(id, port, None);
-        }
+        self.look_for_abandoned(id, None);
         self.lanes.admit(id, now());
     }
 

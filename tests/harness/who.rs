@@ -82,11 +82,11 @@ impl Clinit {
 
     /// Waits until clinit, started with `-v`, has done whatever it is to do
     /// about what has happened so far: a signal that means nothing to it has
-    /// come round its loop twice.
+    /// come round its loop three times.
     #[track_caller]
     pub(crate) fn catch_up(&mut self) {
         const RECEIVED: &str = "received SIGWINCH";
-        for _ in 0..2 {
+        for _ in 0..3 {
             let before = self.log().matches(RECEIVED).count();
             self.signal(libc::SIGWINCH);
             self.wait_for_nth_log(RECEIVED, before + 1);

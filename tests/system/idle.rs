@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::harness::{Clinit, Dir, Setup, can_be_pid1, send, status_field};
+use crate::harness::{Clinit, Dir, Setup, can_be_pid1, free_port, send, status_field};
 
 /// How often a process of one thread has gone to sleep: once a wake-up.
 fn wake_ups(pid: i32) -> u64 {
@@ -30,7 +30,11 @@ fn settle(clinit: &mut Clinit, pid: i32) {
 /// The one test that lets time pass, since that is what it is about.
 #[test]
 fn ten_idle_seconds_are_no_wake_up_at_all() {
+    let own = [free_port(), free_port()];
+    let own = own.map(|port| format!("at 127.0.0.1:{port} report up hold"));
     let setups = [
+        ("-i 4", own[0].as_str(), 4, false),
+        ("-i 4", &own[1], 4, true),
         (
             "-i 2 -l 127.0.0.1:0 --ready notify",
             "ready report up serve",

@@ -13,13 +13,18 @@
 mod capture;
 mod cluster;
 mod errors;
+mod footprint;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod hostile;
 mod idle;
 mod init_mode;
 mod listeners;
+mod modes;
+mod readiness;
 mod restart;
 mod runtimes;
+mod sharing;
 mod shutdown;
 mod spread;
 mod steering;

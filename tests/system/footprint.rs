@@ -1,0 +1,92 @@
+//! What taking part costs: nothing on a request's path.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use crate::harness::{Clinit, Setup, connect, free_port, greeted, send, status_field, tally};
+
+fn workers(count: usize, script: &str) -> (Clinit, SocketAddr) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let script = format!("at {address} {script}");
+    let mut clinit = Setup::new(&format!("-i {count} --backoff 1ms..5ms"))
+        .worker(&script)
+        .start();
+    clinit.wait_ready(count);
+    (clinit, address)
+}
+
+/// How often clinit has gone to sleep: once a wake-up.
+fn wake_ups(clinit: &mut Clinit) -> u64 {
+    let pid = clinit.pid();
+    let of = |key| status_field(pid, key).unwrap().parse::<u64>().unwrap();
+    of("voluntary_ctxt_switches:") + of("nonvoluntary_ctxt_switches:")
+}
+
+const REQUESTS: usize = 2000;
+
+/// A handful when the pace is looked at again, once a second, and what a
+/// preemption adds on a busy machine.
+fn allowed(since: Instant) -> u64 {
+    60 + 40 * since.elapsed().as_secs()
+}
+
+#[test]
+fn requests_on_open_connections_wake_nobody() {
+    let (mut clinit, address) = workers(4, "converse");
+    let mut streams: Vec<_> = (0..4).map(|_| connect(address).unwrap()).collect();
+    // Each worker has one, at least of those that answer.
+    let mut exchange = |stream: &mut std::net::TcpStream| {
+        let _ = stream.set_read_timeout(Some(std::time::Duration::from_millis(200)));
+        stream
+            .write_all(b"?")
+            .and_then(|()| stream.read_exact(&mut [0]))
+            .is_ok()
+    };
+    streams.retain_mut(|stream| exchange(stream));
+    assert!(!streams.is_empty());
+    let (before, start) = (wake_ups(&mut clinit), Instant::now());
+    for number in 0..REQUESTS {
+        let index = number % streams.len();
+        assert!(exchange(&mut streams[index]));
+    }
+    let woken = wake_ups(&mut clinit) - before;
+    println!("{woken} wake-ups for {REQUESTS} requests");
+    assert!(woken <= allowed(start), "{woken}");
+}
+
+#[test]
+fn connections_that_come_fast_wake_nobody() {
+    let (mut clinit, address) = workers(4, "turn-down");
+    let ask = || greeted(&mut connect(address).unwrap()).unwrap();
+    let (before, start) = (wake_ups(&mut clinit), Instant::now());
+    for _ in 0..REQUESTS {
+        let _ = ask();
+    }
+    let woken = wake_ups(&mut clinit) - before;
+    println!("{woken} wake-ups for {REQUESTS} connections");
+    assert!(woken <= allowed(start), "{woken} in {:?}", start.elapsed());
+}
+
+#[test]
+fn sixty_four_workers_start_serve_and_come_back() {
+    const WORKERS: usize = 64;
+    let (mut clinit, address) = workers(WORKERS, "hold");
+    let serve = |count| {
+        let mut streams: Vec<_> = (0..count).map(|_| connect(address).unwrap()).collect();
+        tally(streams.iter_mut().map(|stream| greeted(stream).unwrap()))
+    };
+    // At random one worker is left out of 1024 once in ten million times; two
+    // never are.
+    let answered = serve(1024);
+    assert!(answered.len() >= WORKERS - 1, "{}", answered.len());
+    let victims: Vec<i32> = answered.keys().take(32).map(|who| who.pid).collect();
+    for victim in &victims {
+        send(*victim, libc::SIGKILL);
+    }
+    clinit.wait_ready(WORKERS + victims.len());
+    let answered = serve(1024);
+    assert!(answered.len() >= WORKERS - 1, "{}", answered.len());
+    assert!(answered.keys().all(|who| !victims.contains(&who.pid)));
+    clinit.end_by(libc::SIGTERM).expect(0);
+}
