@@ -262,6 +262,16 @@ impl Ports {
         lanes.map(|lane| lane.id)
     }
 
+    /// The lanes of a group, of which this is one.
+    #[must_use]
+    pub fn group_of(&self, lane: LaneId) -> Vec<LaneId> {
+        let ids = |listener: &Listener| listener.lanes.iter().map(|lane| lane.id).collect();
+        let mut groups = self.listeners.values().map(ids);
+        groups
+            .find(|group: &Vec<LaneId>| group.contains(&lane))
+            .unwrap_or_default()
+    }
+
     // ---- lanes that leave or move ----
 
     /// A lane is about to be closed. The programs that are due now give it

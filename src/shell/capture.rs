@@ -9,6 +9,7 @@ mod machinery;
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use crate::config::{self, Route};
@@ -365,7 +366,11 @@ impl Shell {
     /// lost.
     fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
         let main = self.workers.get(caller.worker).map(|worker| worker.pid);
-        if main == Some(caller.thread.process) && !self.capture.has_listeners {
+        let notifications = self.workers.notifications(caller.worker);
+        // Whoever was killed inside the call cannot be looked into either.
+        let is_there = notifications.is_some_and(|it| it.is_valid(caller.call.id));
+        let is_refused = is_there && error.kind() == ErrorKind::PermissionDenied;
+        if is_refused && main == Some(caller.thread.process) && !self.capture.has_listeners {
             if !std::mem::replace(&mut self.capture.told_of_the_unseen, true) {
                 let why = format!("clinit may not look into it ({})", describe(error));
                 machinery::warn_of_one_worker(&why);

@@ -213,7 +213,11 @@ impl Lanes {
         let lanes = &self.held;
         let due = self.ports.due_programs(now, &|lane| queued(lanes, lane));
         for (lane, program) in due {
-            let Some(socket) = self.socket(lane) else {
+            // Through one that a worker has shut down it would be attached to a
+            // group of its own, and that one could never listen again.
+            let group = self.ports.group_of(lane).into_iter();
+            let mut sockets = group.filter_map(|lane| self.socket(lane));
+            let Some(socket) = sockets.find(|socket| socket.is_listening()) else {
                 continue;
             };
             let instructions: Vec<Instruction> = program

@@ -36,7 +36,7 @@ fn requests_on_open_connections_wake_nobody() {
     let (mut clinit, address) = workers(4, "converse");
     let mut streams: Vec<_> = (0..4).map(|_| connect(address).unwrap()).collect();
     // Each worker has one, at least of those that answer.
-    let mut exchange = |stream: &mut std::net::TcpStream| {
+    let exchange = |stream: &mut std::net::TcpStream| {
         let _ = stream.set_read_timeout(Some(std::time::Duration::from_millis(200)));
         stream
             .write_all(b"?")

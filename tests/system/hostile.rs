@@ -173,24 +173,41 @@ fn unanswered(clinit: &mut Clinit, address: SocketAddr) -> usize {
     unanswered.len()
 }
 
+/// Whether it was the first to listen matters: the program is attached
+/// through any of those that do.
 #[test]
 fn shuts_its_listener_down() {
-    let address = local();
-    let script = format!(
-        "if-slot 1 [ at {address} report up shut-down report down wait ] at {address} report up hold"
-    );
-    let mut clinit = Setup::new("-i 3 -v").worker(&script).start();
-    let reports = clinit.reports("report", 4);
-    let victim = reports
-        .iter()
-        .find(|report| report.text() == "down")
-        .unwrap()
-        .pid;
-    assert_eq!(unanswered(&mut clinit, address), 0);
-    // Who takes its place listens again.
-    send(victim, libc::SIGKILL);
-    let _ = clinit.reports("report", 2);
-    assert_eq!(unanswered(&mut clinit, address), 0);
+    for is_first in [true, false] {
+        let address = local();
+        let setup = Setup::new("-i 3 -v --backoff 1ms..5ms");
+        let gates = ["0", "1", "2"].map(|name| setup.dir.fifo(name));
+        let [_, hostile, _] = &gates;
+        let others = setup.path("{slot}");
+        let first = setup.path("first");
+        let shut = format!("at {address} report up shut-down report down wait");
+        let script = format!(
+            "if-slot 1 [ once {first} [ await {hostile} {shut} ] at {address} report up hold ] \
+             await {others} at {address} report up hold"
+        );
+        let mut clinit = setup.worker(&script).start();
+        let order = if is_first { [1, 0, 2] } else { [0, 2, 1] };
+        let mut reports = Vec::new();
+        for slot in order {
+            fs::write(&gates[slot], "").unwrap();
+            reports.extend(clinit.reports("report", if slot == 1 { 2 } else { 1 }));
+        }
+        assert_eq!(unanswered(&mut clinit, address), 0);
+        // Who takes its place listens again.
+        let victim = reports.iter().find(|report| report.text() == "down");
+        send(victim.unwrap().pid, libc::SIGKILL);
+        assert_eq!(clinit.report("report").text(), "up");
+        assert_eq!(unanswered(&mut clinit, address), 0);
+        assert!(
+            !clinit.log().contains("warning: cannot"),
+            "{}",
+            clinit.log()
+        );
+    }
 }
 
 #[test]
