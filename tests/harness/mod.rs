@@ -28,7 +28,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{mkfifo, pipe2};
 
 pub(crate) use http::{get, get_unix};
-pub(crate) use port::free_port;
+pub(crate) use port::{free_port, free_ports};
 pub(crate) use proc::{
     Gone, children, descendants, listening_port, pidfd, send, send_with_value, state, status_field,
 };
