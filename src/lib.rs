@@ -7,12 +7,14 @@
 //! all unsafe code. `config` turns a command line into policies.
 //!
 //! Who may import whom is kept by `tests/layering.rs`:
-//! `main → shell, config`; `shell → supervisor, port, sys, config`;
+//! `main → shell, config`; `shell → supervisor, port, sys, config, table`;
 //! `config → supervisor::policy`; `sys → libc, nix, socket2`;
-//! `port → supervisor::Time, supervisor::WorkerId`; `supervisor →` nothing.
+//! `port → supervisor::Time, supervisor::WorkerId, table`; `supervisor →` and
+//! `table →` nothing.
 
 pub mod config;
 pub mod port;
 pub mod shell;
 pub mod supervisor;
 pub mod sys;
+pub mod table;

@@ -24,7 +24,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "shell",
-        may: &["shell", "supervisor", "port", "sys", "config"],
+        may: &["shell", "supervisor", "port", "sys", "config", "table"],
         crates: &["log", "env_logger", "serde_json"],
         std: None,
     },
@@ -56,8 +56,14 @@ const LAYERS: &[Layer] = &[
         ]),
     },
     Layer {
+        name: "table",
+        may: &["table"],
+        crates: &[],
+        std: Some(&["iter", "mem", "vec"]),
+    },
+    Layer {
         name: "port",
-        may: &["port", "supervisor::Time", "supervisor::WorkerId"],
+        may: &["port", "supervisor::Time", "supervisor::WorkerId", "table"],
         crates: &[],
         std: Some(&[
             "cmp",

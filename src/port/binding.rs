@@ -1,11 +1,11 @@
 //! A worker's own `bind` and `listen`, and what to make of them.
 
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::lane::{Lane, Lease, Listener};
 use super::{LaneId, Ports};
 use crate::supervisor::WorkerId;
+use crate::table::Set;
 
 /// Where Node's debugger listens unless it is told otherwise: no server.
 pub(super) const INSPECTOR: SocketAddr =
@@ -110,7 +110,7 @@ impl Ports {
         let own = self.workers.get(&worker).map(|worker| worker.slot);
         let holders = self.workers.iter();
         let holders = holders.filter(|&(&worker, _)| listener.is_held_by(worker));
-        let mut slots: BTreeSet<u32> = holders.map(|(_, of)| of.slot).chain(own).collect();
+        let mut slots: Set<u32> = holders.map(|(_, of)| of.slot).chain(own).collect();
         let passed_over = |lane: &&Lane| match lane.lease {
             Lease::Free(Some(slot)) => !slots.insert(slot),
             Lease::Free(None)

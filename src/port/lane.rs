@@ -1,12 +1,12 @@
 //! A listener and its lanes.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::program::Program;
 use super::rotation::{Flow, Rotation};
 use super::{LaneId, Sharing};
 use crate::supervisor::WorkerId;
+use crate::table::Set;
 
 /// Who has a lane.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub(super) enum Lease {
     Passed(WorkerId),
     /// Every worker that has bound the address, and there is one: the lane
     /// is their one queue.
-    Shared(BTreeSet<WorkerId>),
+    Shared(Set<WorkerId>),
     /// Nobody any more: it is about to be closed.
     Retiring,
 }

@@ -46,10 +46,10 @@ mod random;
 mod rotation;
 mod steering;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::supervisor::WorkerId;
+use crate::table::{Set, Table};
 pub use binding::Bind;
 use lane::{Lane, Lease, Listener};
 pub use rotation::Arrivals;
@@ -90,7 +90,7 @@ struct Worker {
     /// Whether a signal has stopped it.
     suspended: bool,
     /// Where it has called `listen`.
-    listens: BTreeSet<SocketAddr>,
+    listens: Set<SocketAddr>,
 }
 
 /// Where a worker's successor is to listen.
@@ -98,7 +98,7 @@ struct Worker {
 struct Expected {
     /// By this worker's example.
     of: WorkerId,
-    at: BTreeSet<SocketAddr>,
+    at: Set<SocketAddr>,
 }
 
 /// All listeners, lanes and their lessees.
@@ -106,11 +106,11 @@ struct Expected {
 pub struct Ports {
     sharing: Sharing,
     arrivals: Arrivals,
-    listeners: BTreeMap<ListenerId, Listener>,
-    workers: BTreeMap<WorkerId, Worker>,
+    listeners: Table<ListenerId, Listener>,
+    workers: Table<WorkerId, Worker>,
     /// Where the last worker of a slot to be ready listens, or did: its
     /// successor is not ready before it does too (invariant 6).
-    expected: BTreeMap<u32, Expected>,
+    expected: Table<u32, Expected>,
     next_listener: u32,
     next_lane: u32,
 }
@@ -122,9 +122,9 @@ impl Ports {
         Self {
             sharing,
             arrivals,
-            listeners: BTreeMap::new(),
-            workers: BTreeMap::new(),
-            expected: BTreeMap::new(),
+            listeners: Table::new(),
+            workers: Table::new(),
+            expected: Table::new(),
             next_listener: 0,
             next_lane: 0,
         }
@@ -183,7 +183,7 @@ impl Ports {
             slot,
             standing: Standing::Starting,
             suspended: false,
-            listens: BTreeSet::new(),
+            listens: Set::new(),
         };
         self.workers.insert(worker, standing);
     }

@@ -1,11 +1,11 @@
 //! Connection by connection: which lane is next while they come slowly, and
 //! which lanes' queues stand still.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::LaneId;
 use crate::supervisor::Time;
+use crate::table::Table;
 
 /// Whether clinit can be told of each connection as it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,14 +87,14 @@ pub(super) struct Rotation {
     pace: Pace,
     /// How many connections each lane that takes part has been given, more
     /// than the one that was given fewest.
-    given: BTreeMap<LaneId, u32>,
+    given: Table<LaneId, u32>,
 }
 
 impl Default for Rotation {
     fn default() -> Self {
         Self {
             pace: Pace::Resting,
-            given: BTreeMap::new(),
+            given: Table::new(),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Rotation {
             *given -= fewest;
         }
         for lane in lanes {
-            self.given.entry(*lane).or_insert(0);
+            self.given.insert_if_new(*lane, 0);
         }
         let due = lanes.iter().filter(|lane| self.given.get(lane) == Some(&0));
         due.copied().collect()
@@ -186,7 +186,7 @@ impl Rotation {
 
     /// Gives the lanes other names, for the explorer.
     #[cfg(test)]
-    pub(super) fn renumber(&mut self, names: &BTreeMap<LaneId, LaneId>) {
+    pub(super) fn renumber(&mut self, names: &Table<LaneId, LaneId>) {
         let given = std::mem::take(&mut self.given).into_iter();
         self.given = given
             .filter_map(|(lane, given)| Some((*names.get(&lane)?, given)))

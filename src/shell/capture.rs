@@ -8,7 +8,6 @@ mod extraction;
 mod machinery;
 mod socket;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
@@ -20,6 +19,7 @@ use crate::sys::errno::describe;
 use crate::sys::notification::{Call, Notification, Received};
 use crate::sys::remote::{self, Protocol, Thread};
 use crate::sys::{binding, proc};
+use crate::table::{Set, Table};
 
 use super::{Shell, now};
 use extraction::Traced;
@@ -36,13 +36,13 @@ pub(super) struct Capture {
     ports: config::Capture,
     routes: Routes,
     /// Threads that are being traced for their socket.
-    traced: BTreeMap<i32, Traced>,
+    traced: Table<i32, Traced>,
     /// Threads whose call was made again for the kernel to answer.
-    waved_through: BTreeSet<i32>,
+    waved_through: Set<i32>,
     /// Threads that could not be traced.
-    untraceable: BTreeSet<i32>,
+    untraceable: Set<i32>,
     /// Datagram sockets, by who bound them where.
-    datagrams: BTreeMap<(SocketAddr, WorkerId), u64>,
+    datagrams: Table<(SocketAddr, WorkerId), u64>,
     /// Whether clinit made a listener of its own, which workers share
     /// whatever becomes of those that they bind.
     pub(super) has_listeners: bool,
@@ -55,10 +55,10 @@ impl Capture {
         Self {
             ports,
             routes: Routes::from(route),
-            traced: BTreeMap::new(),
-            waved_through: BTreeSet::new(),
-            untraceable: BTreeSet::new(),
-            datagrams: BTreeMap::new(),
+            traced: Table::new(),
+            waved_through: Set::new(),
+            untraceable: Set::new(),
+            datagrams: Table::new(),
             has_listeners,
             told_of_replicas: false,
             told_of_the_unseen: false,
@@ -334,7 +334,7 @@ impl Shell {
         let Some(pid) = self.workers.get(worker).map(|worker| worker.pid) else {
             return;
         };
-        let near: BTreeSet<i32> = process.into_iter().chain([pid]).collect();
+        let near: Set<i32> = process.into_iter().chain([pid]).collect();
         let near: Option<Vec<_>> = near.into_iter().map(proc::certain_socket_inodes).collect();
         // It is about to exit, and its lanes wait for its successor.
         let Some(near) = near else {
@@ -381,7 +381,7 @@ impl Shell {
     }
 }
 
-fn inodes_below(pid: i32) -> BTreeSet<u64> {
+fn inodes_below(pid: i32) -> Set<u64> {
     let tree = proc::descendants(pid).into_iter();
     tree.flat_map(proc::socket_inodes).collect()
 }

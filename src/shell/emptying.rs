@@ -1,10 +1,10 @@
 //! Workers that are given no new connection, until none waits for them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::supervisor::{Event, Time, WorkerId};
 use crate::sys::diag::{Handshake, handshakes};
+use crate::table::{Set, Table};
 
 use super::{Shell, now};
 
@@ -17,14 +17,14 @@ const SELDOM: Duration = Duration::from_millis(50);
 struct Leaving {
     /// The handshakes that were under way when it was turned away, and may
     /// still join its queue.
-    handshakes: BTreeMap<u16, BTreeSet<Handshake>>,
+    handshakes: Table<u16, Vec<Handshake>>,
     look_at: Time,
     pause: Duration,
 }
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Emptying(BTreeMap<WorkerId, Leaving>);
+pub(super) struct Emptying(Table<WorkerId, Leaving>);
 
 impl Emptying {
     /// When to look again.
@@ -44,14 +44,14 @@ impl Shell {
         self.lanes.change().turn_away(id);
         self.lanes.settle(now());
         let lanes = self.lanes.ports.lanes_of(id).into_iter();
-        let ports: BTreeSet<u16> = lanes
+        let ports: Set<u16> = lanes
             .filter_map(|lane| self.lanes.socket(lane)?.port())
             .collect();
         let under_way = |port: u16| match handshakes(port) {
             Ok(found) => found,
             Err(error) => {
                 log::debug!("cannot list the handshakes of port {port}: {error}");
-                BTreeSet::new()
+                Vec::new()
             }
         };
         let handshakes = ports.into_iter().map(|port| (port, under_way(port)));

@@ -1,6 +1,5 @@
 //! The sockets behind the lanes, and what the kernel is told of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -8,6 +7,7 @@ use crate::port::{Arrivals, LaneId, Ports, Sharing};
 use crate::supervisor::{Time, WorkerId};
 use crate::sys::errno::describe;
 use crate::sys::listener::{Instruction, Listener};
+use crate::table::{Set, Table};
 
 /// One lane's socket.
 struct Lane {
@@ -38,10 +38,10 @@ impl Lane {
 /// All lanes.
 pub(super) struct Lanes {
     pub(super) ports: Ports,
-    held: BTreeMap<LaneId, Lane>,
-    by_inode: HashMap<u64, LaneId>,
+    held: Table<LaneId, Lane>,
+    by_inode: Table<u64, LaneId>,
     /// By clinit's own descriptor, which arrivals name.
-    by_descriptor: HashMap<i32, LaneId>,
+    by_descriptor: Table<i32, LaneId>,
     /// Whether programs may be due.
     changed: bool,
 }
@@ -50,9 +50,9 @@ impl Lanes {
     pub(super) fn new(sharing: Sharing, arrivals: Arrivals) -> Self {
         Self {
             ports: Ports::new(sharing, arrivals),
-            held: BTreeMap::new(),
-            by_inode: HashMap::new(),
-            by_descriptor: HashMap::new(),
+            held: Table::new(),
+            by_inode: Table::new(),
+            by_descriptor: Table::new(),
             changed: false,
         }
     }
@@ -79,12 +79,13 @@ impl Lanes {
     /// A lane is a worker's own socket, which clinit does not hold.
     pub(super) fn know(&mut self, lane: LaneId, inode: u64) {
         self.by_inode.insert(inode, lane);
-        self.held.entry(lane).or_insert(Lane {
+        let known = Lane {
             inode,
             socket: None,
             arrivals: 0,
             told: false,
-        });
+        };
+        self.held.insert_if_new(lane, known);
     }
 
     /// The lane whose socket has this inode.
@@ -236,9 +237,9 @@ impl Lanes {
 
     /// Has arrivals told at these lanes, and at those whose turns are taken;
     /// never for good at a busy one, since each costs a wake-up.
-    pub(super) fn tell_arrivals(&mut self, unproven: &BTreeSet<LaneId>) {
-        let turns: BTreeSet<LaneId> = self.ports.watched().into_iter().collect();
-        for (id, lane) in &mut self.held {
+    pub(super) fn tell_arrivals(&mut self, unproven: &Set<LaneId>) {
+        let turns: Set<LaneId> = self.ports.watched().into_iter().collect();
+        for (id, lane) in self.held.iter_mut() {
             let wanted = unproven.contains(id) || turns.contains(id);
             if wanted != lane.told {
                 lane.tell(wanted);
@@ -318,7 +319,7 @@ impl Lanes {
     }
 }
 
-fn queued(lanes: &BTreeMap<LaneId, Lane>, lane: LaneId) -> u32 {
+fn queued(lanes: &Table<LaneId, Lane>, lane: LaneId) -> u32 {
     let socket = lanes.get(&lane).and_then(|lane| lane.socket.as_ref());
     socket.map_or(0, Listener::queued)
 }

@@ -5,12 +5,12 @@
 //! was there and what has come has been taken from: by the one worker that
 //! has the lane, or by some worker where they share it.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::Duration;
 
 use crate::port::LaneId;
 use crate::supervisor::{Served, WorkerId};
+use crate::table::{Set, Table};
 
 use super::Shell;
 use super::wait::Read;
@@ -49,7 +49,7 @@ struct Queue {
 
 /// A worker's queues since it has had them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Baseline(BTreeMap<QueueId, Queue>);
+pub(super) struct Baseline(Table<QueueId, Queue>);
 
 impl Shell {
     /// A worker is about to run: what is in its queues was not taken by it.
@@ -74,7 +74,7 @@ impl Shell {
         let queues = self.settled_queues(id).unwrap_or_default();
         if let Some(worker) = self.workers.get_mut(id) {
             for (id, queue) in queues {
-                worker.baseline.0.entry(id).or_insert(queue);
+                worker.baseline.0.insert_if_new(id, queue);
             }
         }
     }
@@ -85,7 +85,7 @@ impl Shell {
         if !self.may_be_told {
             return;
         }
-        let mut unproven = BTreeSet::new();
+        let mut unproven = Set::new();
         let mut any = false;
         for worker in self.workers.iter() {
             if worker.served == Served::Unknown {
@@ -145,7 +145,7 @@ impl Shell {
     /// A worker's queues, at a moment at which every arrival has been counted:
     /// what waits and what came belong together. None where no such moment
     /// comes.
-    fn settled_queues(&mut self, id: WorkerId) -> Option<BTreeMap<QueueId, Queue>> {
+    fn settled_queues(&mut self, id: WorkerId) -> Option<Table<QueueId, Queue>> {
         for _ in 0..MOST_READINGS {
             let queues = self.queues(id);
             if queues.is_empty() || self.read_signals() == Read::Nothing {
@@ -155,9 +155,9 @@ impl Shell {
         None
     }
 
-    fn queues(&self, id: WorkerId) -> BTreeMap<QueueId, Queue> {
+    fn queues(&self, id: WorkerId) -> Table<QueueId, Queue> {
         let plain = self.listeners.queues();
-        let mut queues: BTreeMap<_, _> = plain
+        let mut queues: Table<_, _> = plain
             .map(|(index, waiting, arrivals)| {
                 let queue = Queue {
                     waiting,
@@ -183,9 +183,9 @@ impl Shell {
 
 impl Baseline {
     /// Whether, and by whom, a connection has certainly been taken since.
-    fn taken_since(&self, now: &BTreeMap<QueueId, Queue>) -> Served {
+    fn taken_since(&self, now: &Table<QueueId, Queue>) -> Served {
         let mut served = Served::Unknown;
-        for (id, then) in &self.0 {
+        for (id, then) in self.0.iter() {
             let Some(now) = now.get(id) else {
                 continue;
             };
@@ -270,6 +270,6 @@ mod tests {
         }
         let id = QueueId::Plain(0);
         let gone = Baseline([(id, queue(3, 0, true, true))].into());
-        assert_eq!(gone.taken_since(&BTreeMap::new()), Served::Unknown);
+        assert_eq!(gone.taken_since(&Table::new()), Served::Unknown);
     }
 }

@@ -1,6 +1,5 @@
 //! The processes behind the core's workers.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use crate::supervisor::{Served, Time, WorkerId};
@@ -8,6 +7,7 @@ use crate::sys::notification::Notifications;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::SpawnFailure;
 use crate::sys::signals::group_exists;
+use crate::table::Table;
 
 use super::proof::Baseline;
 
@@ -61,9 +61,9 @@ impl Presence {
 /// All workers that have a process.
 #[derive(Default)]
 pub(super) struct Workers {
-    by_id: BTreeMap<WorkerId, Worker>,
+    by_id: Table<WorkerId, Worker>,
     /// Main processes that are not reaped.
-    by_pid: BTreeMap<i32, WorkerId>,
+    by_pid: Table<i32, WorkerId>,
 }
 
 impl Workers {

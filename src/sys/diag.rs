@@ -4,7 +4,6 @@
 //! ones go. So a listener that is steered away from is empty only once those
 //! have ended that were under way then.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -39,8 +38,8 @@ pub struct Handshake([u8; SOCKET_ID_LENGTH]);
 ///
 /// Those of `socket(2)` and `recv(2)`: where there is no such socket family,
 /// or a container engine's profile refuses it.
-pub fn handshakes(port: u16) -> io::Result<BTreeSet<Handshake>> {
-    let mut found = BTreeSet::new();
+pub fn handshakes(port: u16) -> io::Result<Vec<Handshake>> {
+    let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let socket = open()?;
         ask(&socket, u8::try_from(family).unwrap_or(0), port)?;
@@ -113,7 +112,7 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Takes in the messages of one part; returns whether it was the last.
-fn take_in(mut part: &[u8], found: &mut BTreeSet<Handshake>) -> io::Result<bool> {
+fn take_in(mut part: &[u8], found: &mut Vec<Handshake>) -> io::Result<bool> {
     while let (Some(length), Some(kind)) = (array(part, 0), array(part, 4)) {
         let length = u32::from_ne_bytes(length) as usize;
         match u16::from_ne_bytes(kind) {
@@ -125,7 +124,7 @@ fn take_in(mut part: &[u8], found: &mut BTreeSet<Handshake>) -> io::Result<bool>
             _ => {}
         }
         if let Some(id) = array(part, HEADER + SOCKET_ID) {
-            found.insert(Handshake(id));
+            found.push(Handshake(id));
         }
         // Messages begin at multiples of 4.
         let next = length.max(HEADER).next_multiple_of(4);
@@ -149,7 +148,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let _client = TcpStream::connect(address).unwrap();
-        assert_eq!(handshakes(address.port()).unwrap(), BTreeSet::new());
+        assert_eq!(handshakes(address.port()).unwrap(), Vec::new());
     }
 
     #[test]
@@ -167,7 +166,7 @@ mod tests {
             body.extend([port; SOCKET_ID_LENGTH]);
             message(SOCK_DIAG_BY_FAMILY, &body)
         };
-        let mut found = BTreeSet::new();
+        let mut found = Vec::new();
         let part = [socket(1), socket(2)].concat();
         assert!(!take_in(&part, &mut found).unwrap());
         assert_eq!(found.len(), 2);

@@ -54,8 +54,8 @@ impl Model {
                     self.ports.workers.contains_key(worker)
                 }
                 Lease::Shared(lessees) => {
-                    let mut lessees = lessees.iter();
-                    lessees.len() > 0 && lessees.all(|of| self.ports.workers.contains_key(of))
+                    let known = |of| self.ports.workers.contains_key(of);
+                    !lessees.is_empty() && lessees.iter().all(known)
                 }
                 Lease::Retiring => false,
             };

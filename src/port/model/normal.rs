@@ -1,12 +1,11 @@
 //! One representative for states that behave alike.
 
-use std::collections::BTreeMap;
-
 use super::{Model, NOW, Scope, stale};
 use crate::port::lane::{Lane, Lease, Listener};
 use crate::port::rotation::Rotation;
 use crate::port::{LaneId, ListenerId};
 use crate::supervisor::WorkerId;
+use crate::table::{Set, Table};
 
 impl Model {
     /// Lanes and listeners have the lowest numbers, and what cannot matter in
@@ -15,9 +14,10 @@ impl Model {
         if scope.successors {
             self.reorder(scope);
         }
-        let mut names = BTreeMap::new();
+        let mut names = Table::new();
         let mut listeners: Vec<_> = std::mem::take(&mut self.ports.listeners)
-            .into_values()
+            .into_iter()
+            .map(|(_, listener)| listener)
             .collect();
         listeners.sort_by_key(|listener| listener.address);
         for listener in &mut listeners {
@@ -32,7 +32,7 @@ impl Model {
         }
         for listener in &mut listeners {
             let lanes = listener.lanes.iter_mut().chain(&mut listener.bound);
-            lanes.for_each(|lane| lane.id = names[&lane.id]);
+            lanes.for_each(|lane| lane.id = *names.get(&lane.id).unwrap());
             if scope.turns {
                 listener.rotation.renumber(&names);
                 listener.rotation.round(NOW);
@@ -45,7 +45,7 @@ impl Model {
         self.ports.listeners = (0..).map(ListenerId).zip(listeners).collect();
         for group in self.groups.values_mut() {
             for lane in group {
-                *lane = names[lane];
+                *lane = *names.get(lane).unwrap();
             }
         }
         let queues = std::mem::take(&mut self.queues).into_iter();
@@ -56,7 +56,7 @@ impl Model {
             self.heard.retain(|_, heard| !heard.is_empty());
             // Who is gone or turned away sets no example any more.
             let examples = &self.examples;
-            for (slot, expected) in &mut self.ports.expected {
+            for (slot, expected) in self.ports.expected.iter_mut() {
                 if examples
                     .get(slot)
                     .is_none_or(|example| example.by.is_none())
@@ -69,7 +69,7 @@ impl Model {
             self.examples.clear();
             self.ports.expected.clear();
             let workers = self.ports.workers.values_mut();
-            workers.for_each(|worker| worker.listens.clear());
+            workers.for_each(|worker| worker.listens = Set::new());
         }
         self
     }
