@@ -64,15 +64,26 @@ impl Flow {
     }
 }
 
+/// How long after a connection another one may be of the same burst.
+const SAME_BURST: Duration = Duration::from_millis(2);
+
 /// How a listener's connections are given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Pace {
     /// At random; the next arrival is told.
     Resting,
+    /// At random, for the one that has just come may be the first of a burst,
+    /// which is over before clinit hears of it. Each arrival is told.
+    Settling {
+        /// When the next one would come at the greatest pace.
+        next_at: Time,
+        /// When it was none of a burst.
+        slow_at: Time,
+    },
     /// One by one: each arrival is told, and the next goes to a lane that was
     /// given fewest.
     Slow {
-        /// When the next one would come at the greatest pace.
+        /// As above.
         next_at: Time,
         /// When none has come for a while.
         rest_at: Time,
@@ -115,13 +126,14 @@ impl Rotation {
     }
 
     /// When to look at the pace again. Where all were given as many it makes
-    /// no difference whether they rest.
+    /// no difference.
     pub(super) fn until(&self) -> Option<Time> {
         match self.pace {
-            Pace::Slow { rest_at, .. } if self.given.values().any(|given| *given > 0) => {
-                Some(rest_at)
+            Pace::Settling { slow_at: due, .. } | Pace::Slow { rest_at: due, .. } => {
+                let uneven = self.given.values().any(|given| *given > 0);
+                uneven.then_some(due)
             }
-            Pace::Resting | Pace::Slow { .. } => None,
+            Pace::Resting => None,
             Pace::Fast { until } => Some(until),
         }
     }
@@ -131,27 +143,31 @@ impl Rotation {
         let next_at = match self.pace {
             Pace::Fast { .. } => return,
             Pace::Resting => now,
-            Pace::Slow { next_at, .. } => next_at.max(now),
+            Pace::Settling { next_at, .. } | Pace::Slow { next_at, .. } => next_at.max(now),
         } + PACE;
         if next_at.since(now) > BURST {
             self.pace = Pace::Fast { until: now + REST };
             self.given.clear();
             return;
         }
-        let rest_at = now + REST;
-        self.pace = Pace::Slow { next_at, rest_at };
+        let slow_at = now + SAME_BURST;
+        self.pace = Pace::Settling { next_at, slow_at };
         if let Some(given) = self.given.get_mut(&lane) {
             *given = given.saturating_add(1);
         }
     }
 
-    /// Rests where that is due.
+    /// Goes on to the pace that is due.
     pub(super) fn look(&mut self, now: Time) {
         match self.pace {
+            Pace::Settling { next_at, slow_at } if slow_at <= now => {
+                let rest_at = now + REST;
+                self.pace = Pace::Slow { next_at, rest_at };
+            }
             Pace::Slow { rest_at: due, .. } | Pace::Fast { until: due } if due <= now => {
                 self.pace = Pace::Resting;
             }
-            Pace::Resting | Pace::Slow { .. } | Pace::Fast { .. } => {}
+            Pace::Resting | Pace::Settling { .. } | Pace::Slow { .. } | Pace::Fast { .. } => {}
         }
     }
 
@@ -159,8 +175,8 @@ impl Rotation {
     /// ones that were given fewest. One that is new among them starts where
     /// the others are: were it to catch up, it would be given everything.
     ///
-    /// All of them, and not one after the other: a burst is over before clinit
-    /// hears of it, and would all be for that one.
+    /// All of them, and not one after the other: a burst would all be for that
+    /// one.
     pub(super) fn turn(&mut self, lanes: &[LaneId]) -> Vec<LaneId> {
         self.given.retain(|lane, _| lanes.contains(lane));
         let fewest = self.given.values().min().copied().unwrap_or(0);
@@ -197,7 +213,7 @@ impl Rotation {
     /// by however much, has the next turn.
     #[cfg(test)]
     pub(super) fn round(&mut self, now: Time) {
-        if let Pace::Slow { next_at, .. } = &mut self.pace
+        if let Pace::Settling { next_at, .. } | Pace::Slow { next_at, .. } = &mut self.pace
             && *next_at > now
         {
             *next_at = now + BURST;
@@ -212,9 +228,16 @@ impl Rotation {
     pub(super) fn shift(&mut self, shift: impl Fn(&mut Time)) {
         match &mut self.pace {
             Pace::Resting => {}
-            Pace::Slow { next_at, rest_at } => {
+            Pace::Settling {
+                next_at,
+                slow_at: due,
+            }
+            | Pace::Slow {
+                next_at,
+                rest_at: due,
+            } => {
                 shift(next_at);
-                shift(rest_at);
+                shift(due);
             }
             Pace::Fast { until } => shift(until),
         }
@@ -229,9 +252,10 @@ mod tests {
         Time::from_millis(1_000_000 + ms)
     }
 
-    /// A lane of those whose turn it is: the kernel draws lots.
+    /// A lane of those that take part: the kernel draws lots.
     fn drawn(rotation: &mut Rotation, lanes: &[LaneId], lot: u64) -> usize {
         let due = rotation.turn(lanes);
+        let due = if rotation.is_slow() { &due } else { lanes };
         let drawn = due[usize::try_from(lot).unwrap() % due.len()];
         lanes.iter().position(|known| *known == drawn).unwrap()
     }
@@ -241,6 +265,7 @@ mod tests {
     fn give_out(rotation: &mut Rotation, lanes: &[LaneId], count: u64, gap: u64) -> Vec<u32> {
         let mut got = vec![0; lanes.len()];
         for number in 0..count {
+            rotation.look(at(number * gap));
             let drawn = drawn(rotation, lanes, number * number);
             got[drawn] += 1;
             rotation.arrived(lanes[drawn], at(number * gap));
@@ -264,6 +289,7 @@ mod tests {
         let mut rotation = Rotation::default();
         let mut got = [0_u32; 4];
         for number in 0..64 {
+            rotation.look(at(number * 40));
             let drawn = drawn(&mut rotation, &lanes, number);
             // Each fourth time two come before clinit is told of the first.
             let together = if number % 4 == 0 { 2 } else { 1 };
@@ -282,6 +308,7 @@ mod tests {
         let lanes = [0, 1, 2].map(LaneId);
         let mut got = [0_u32; 3];
         for number in 0..30 {
+            rotation.look(at(10_000 + number * 20));
             let drawn = drawn(&mut rotation, &lanes, number);
             got[drawn] += 1;
             rotation.arrived(lanes[drawn], at(10_000 + number * 20));
@@ -311,17 +338,27 @@ mod tests {
         let lanes = [0, 1].map(LaneId);
         let mut rotation = Rotation::default();
         assert_eq!(rotation.until(), None, "nobody is woken for nothing");
-        let drawn = drawn(&mut rotation, &lanes, 0);
-        rotation.arrived(lanes[drawn], at(0));
+        let first = drawn(&mut rotation, &lanes, 0);
+        rotation.arrived(lanes[first], at(0));
+        assert!(!rotation.is_slow(), "it may be the first of many");
+        let _ = rotation.turn(&lanes);
+        assert_eq!(rotation.until(), Some(at(2)));
+        rotation.look(at(2));
         assert!(rotation.is_slow());
-        assert_eq!(rotation.turn(&lanes), [lanes[1 - drawn]]);
-        assert_eq!(rotation.until(), Some(at(1000)));
-        rotation.look(at(1000));
+        assert_eq!(rotation.turn(&lanes), [lanes[1 - first]]);
+        assert_eq!(rotation.until(), Some(at(1002)));
+        rotation.look(at(1002));
         assert!(!rotation.is_slow() && rotation.takes_turns());
         assert_eq!(rotation.until(), None);
         // The next one makes it even, or does not: then it is made up for.
-        rotation.arrived(lanes[drawn], at(5000));
-        assert_eq!(rotation.turn(&lanes), [lanes[1 - drawn]]);
+        rotation.arrived(lanes[first], at(5000));
+        rotation.look(at(5002));
+        assert_eq!(rotation.turn(&lanes), [lanes[1 - first]]);
+        rotation.arrived(lanes[1 - first], at(6000));
+        rotation.look(at(6002));
+        rotation.arrived(lanes[1 - first], at(7000));
+        let _ = rotation.turn(&lanes);
+        assert_eq!(rotation.until(), None, "they are even: nobody is woken");
     }
 
     #[test]

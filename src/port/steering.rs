@@ -84,16 +84,20 @@ impl Ports {
         }
     }
 
-    /// Looks again at the pace, and at all queues, of the listeners where that
-    /// is due.
+    /// Looks again at the pace of the listeners where that is due, and at the
+    /// queues: at those that were not empty before, and at all where arrivals
+    /// were not told.
     pub fn look(&mut self, now: Time, queued: &dyn Fn(LaneId) -> u32) {
         for listener in self.listeners.values_mut() {
             if listener.rotation.until().is_none_or(|until| until > now) {
                 continue;
             }
+            let untold = listener.rotation.is_fast();
             listener.rotation.look(now);
             for lane in &mut listener.lanes {
-                lane.flow = lane.flow.after(queued(lane.id), now);
+                if untold || lane.flow != Flow::Moving {
+                    lane.flow = lane.flow.after(queued(lane.id), now);
+                }
             }
         }
     }
@@ -264,7 +268,9 @@ mod tests {
         assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
         assert_eq!(ports.watched(), lanes);
         ports.arrived(lanes[0], at(0), &none_wait);
-        assert_eq!(due(&mut ports, at(0)), Some(random(&[1, 2])));
+        assert_eq!(due(&mut ports, at(0)), None, "there may be a burst of them");
+        ports.look(at(2), &none_wait);
+        assert_eq!(due(&mut ports, at(2)), Some(random(&[1, 2])));
         ports.suspend(worker(1), true);
         assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(2)));
         ports.turn_away(worker(2));
@@ -278,7 +284,9 @@ mod tests {
         let stuck = |lane| u32::from(lane == lanes[0]);
         assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
         ports.arrived(lanes[0], at(0), &stuck);
-        assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(1)));
+        let _ = due(&mut ports, at(0));
+        ports.look(at(2), &stuck);
+        assert_eq!(due(&mut ports, at(2)), Some(Program::Pinned(1)));
         // The other takes what it is given: its turn comes again and again.
         for ms in [250, 500, 750] {
             ports.arrived(lanes[1], at(ms), &stuck);
