@@ -182,7 +182,7 @@ impl Shell {
         let buffer = bytes.get_mut(..wanted).unwrap_or_default();
         let read = match remote::read_memory(call.tid, call.address, buffer) {
             Ok(read) => read,
-            Err(error) if is_fault(&error) => return Reply::Proceed,
+            Err(error) if binding::is_fault(&error) => return Reply::Proceed,
             Err(error) => return self.cannot_look(caller, &error),
         };
         let address = bytes.get(..read).and_then(address::parse);
@@ -286,26 +286,27 @@ impl Shell {
             let backlog = call.backlog;
             return self.with_socket(caller, Purpose::Listen { lane, backlog });
         }
-        Reply::Errno(self.listen_on(worker, lane, call.backlog))
+        self.listen_on(worker, lane, call.backlog)
     }
 
-    /// Listens on a lane that clinit holds, and returns the error number.
-    fn listen_on(&mut self, worker: WorkerId, lane: LaneId, backlog: i32) -> i32 {
+    /// Listens on a lane that clinit holds. One that it could not keep is the
+    /// worker's own.
+    fn listen_on(&mut self, worker: WorkerId, lane: LaneId, backlog: i32) -> Reply {
+        if !self.lanes.ports.is_bound(lane) {
+            self.lanes.revive();
+        }
         let Some(socket) = self.lanes.socket(lane) else {
-            return 0;
+            return Reply::Proceed;
         };
-        let listened_before = socket.is_listening();
         if let Err(error) = socket.listen(backlog) {
-            return error.raw_os_error().unwrap_or(libc_eio());
+            return Reply::Errno(error.raw_os_error().unwrap_or(binding::EIO));
         }
         if self.lanes.ports.is_bound(lane) {
             self.lanes.change().joins_group(lane);
-        } else if !listened_before {
-            self.lanes.change().revived(lane);
         }
         self.extend_baseline(worker, lane);
         self.listened(worker, Some(lane));
-        0
+        Reply::Errno(0)
     }
 
     /// A worker listens: where nothing else is asked of it, that says that it
@@ -384,13 +385,4 @@ impl Shell {
 fn inodes_below(pid: i32) -> BTreeSet<u64> {
     let tree = proc::descendants(pid).into_iter();
     tree.flat_map(proc::socket_inodes).collect()
-}
-
-/// An address where nothing is: the kernel has a word for that.
-fn is_fault(error: &std::io::Error) -> bool {
-    binding::is_fault(error)
-}
-
-fn libc_eio() -> i32 {
-    binding::EIO
 }

@@ -140,29 +140,27 @@ impl Lanes {
     }
 
     /// Makes each lane listen again that a worker has shut down (invariant 7
-    /// of the core). Where that was several of one group, the order in which
-    /// they left it is not known.
+    /// of the core): all that there are, since each has left its group. Where
+    /// that was several of one group but not all, the order in which they left
+    /// it is not known.
     pub(super) fn revive(&mut self) {
-        let silent: Vec<LaneId> = self
-            .ports
-            .listening()
-            .filter(|lane| self.socket(*lane).is_some_and(|it| !it.is_listening()))
-            .collect();
+        let silent = |lane: &LaneId| self.socket(*lane).is_some_and(|it| !it.is_listening());
+        let silent: Vec<LaneId> = self.ports.listening().filter(silent).collect();
+        let mut revived = Vec::new();
         for lane in silent {
-            self.revive_one(lane);
-        }
-    }
-
-    pub(super) fn revive_one(&mut self, lane: LaneId) {
-        let Some(socket) = self.socket(lane) else {
-            return;
-        };
-        match socket.revive() {
-            Ok(()) => self.change().revived(lane),
-            Err(error) => {
-                let (local, error) = (socket.local(), describe(&error));
-                log::warn!("cannot listen on {local} again: {error}");
+            let Some(socket) = self.socket(lane) else {
+                continue;
+            };
+            match socket.revive() {
+                Ok(()) => revived.push(lane),
+                Err(error) => {
+                    let (local, error) = (socket.local(), describe(&error));
+                    log::warn!("cannot listen on {local} again: {error}");
+                }
             }
+        }
+        if !revived.is_empty() {
+            self.change().revived(&revived);
         }
     }
 

@@ -129,9 +129,10 @@ impl Shell {
                 }
             }
             Purpose::Listen { lane, backlog } => {
-                self.hold(lane, socket);
-                let errno = self.listen_on(worker, lane, backlog);
-                Reply::Errno(errno)
+                if self.lanes.socket(lane).is_none() {
+                    self.hold(lane, socket);
+                }
+                self.listen_on(worker, lane, backlog)
             }
         }
     }
@@ -212,12 +213,8 @@ impl Shell {
 
     /// Puts a lane in place of the worker's socket.
     pub(super) fn lend(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
-        if self
-            .lanes
-            .socket(lane)
-            .is_some_and(|it| !it.is_listening() && !self.lanes.ports.is_bound(lane))
-        {
-            self.lanes.revive_one(lane);
+        if !self.lanes.ports.is_bound(lane) {
+            self.lanes.revive();
         }
         let shared = self.lanes.ports.is_shared(lane);
         let Some(socket) = self
