@@ -38,9 +38,9 @@ pub(super) struct Capture {
     /// Threads that are being traced for their socket.
     traced: BTreeMap<i32, Traced>,
     /// Threads whose call was made again for the kernel to answer.
-    waved_through: BTreeSet<i32>,
+    waved_through: BTreeSet<(WorkerId, i32)>,
     /// Threads that could not be traced.
-    untraceable: BTreeSet<i32>,
+    untraceable: BTreeSet<(WorkerId, i32)>,
     /// Datagram sockets, by who bound them where.
     datagrams: BTreeMap<(SocketAddr, WorkerId), u64>,
     /// Whether clinit made a listener of its own, which workers share
@@ -65,8 +65,12 @@ impl Capture {
         }
     }
 
-    fn forget_traced(&mut self, tid: i32) {
-        self.traced.remove(&tid);
+    /// A worker is gone, and with it its datagram sockets. A thread that it has
+    /// left behind may be under way to its next stop, and is let go there.
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.datagrams.retain(|(_, by), _| *by != worker);
+        self.waved_through.retain(|(of, _)| *of != worker);
+        self.untraceable.retain(|(of, _)| *of != worker);
     }
 
     fn covers(&self, port: u16) -> bool {
@@ -126,11 +130,7 @@ impl Shell {
     /// Without a listener a worker's calls fail, as if there were none: so
     /// only once nobody is left to make any.
     pub(super) fn stop_answering(&mut self, id: WorkerId) {
-        if let Some(notifications) = self
-            .workers
-            .get_mut(id)
-            .and_then(|worker| worker.notifications.take())
-        {
+        if let Some(notifications) = self.workers.take_notifications(id) {
             let _ = self.poller.remove(&notifications);
         }
     }
@@ -150,11 +150,14 @@ impl Shell {
     }
 
     fn reply_to(&mut self, worker: WorkerId, call: &Notification) -> Reply {
-        if self.capture.waved_through.remove(&call.tid) {
+        // Of a worker that is gone only strays are left, who share nothing.
+        if self.capture.waved_through.remove(&(worker, call.tid))
+            || self.workers.get(worker).is_none()
+        {
             return Reply::Proceed;
         }
         // Whoever calls anew is not being traced any more.
-        self.capture.forget_traced(call.tid);
+        self.capture.traced.remove(&call.tid);
         let Ok(thread) = remote::thread(call.tid) else {
             return Reply::Proceed;
         };
@@ -172,7 +175,7 @@ impl Shell {
     // ---- bind ----
 
     fn reply_to_bind(&mut self, caller: Caller<'_>) -> Reply {
-        let Caller { call, worker, .. } = caller;
+        let call = caller.call;
         if call.length > address::LONGEST_TAKEN {
             return Reply::Proceed;
         }
@@ -193,11 +196,7 @@ impl Shell {
         let spoken = remote::spoken(call.tid, call.descriptor);
         let spoken = spoken.filter(|spoken| spoken.over_v6 == address.is_ipv6());
         // Whatever was read so far is of this call, or of nobody's.
-        let valid = |shell: &Self| {
-            let notifications = shell.workers.notifications(worker);
-            notifications.is_some_and(|notifications| notifications.is_valid(call.id))
-        };
-        if !valid(self) {
+        if !self.still_waits(caller) {
             return Reply::Proceed;
         }
         match spoken.map(|spoken| spoken.protocol) {
@@ -210,6 +209,13 @@ impl Shell {
 
     fn is_captured(&self, address: SocketAddr) -> bool {
         address.port() != 0 && self.capture.covers(address.port())
+    }
+
+    /// Whether a call still waits for its answer, so that what was read of its
+    /// thread is that thread's.
+    fn still_waits(&self, caller: Caller<'_>) -> bool {
+        let notifications = self.workers.notifications(caller.worker);
+        notifications.is_some_and(|notifications| notifications.is_valid(caller.call.id))
     }
 
     /// A multipath socket takes no program: a plain one takes its place.
@@ -367,10 +373,8 @@ impl Shell {
     /// lost.
     fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
         let main = self.workers.get(caller.worker).map(|worker| worker.pid);
-        let notifications = self.workers.notifications(caller.worker);
         // Whoever was killed inside the call cannot be looked into either.
-        let is_there = notifications.is_some_and(|it| it.is_valid(caller.call.id));
-        let is_refused = is_there && error.kind() == ErrorKind::PermissionDenied;
+        let is_refused = self.still_waits(caller) && error.kind() == ErrorKind::PermissionDenied;
         if is_refused && main == Some(caller.thread.process) && !self.capture.has_listeners {
             if !std::mem::replace(&mut self.capture.told_of_the_unseen, true) {
                 let why = format!("clinit may not look into it ({})", describe(error));

@@ -55,6 +55,8 @@ impl Shell {
         let Caller { call, thread, .. } = caller;
         if self.capture.routes.may_duplicate() {
             match remote::duplicate(thread.process, call.descriptor) {
+                // The number may be another process's by now.
+                Ok(_) if !self.still_waits(caller) => return Reply::Proceed,
                 Ok(socket) => return self.put_to_use(caller.worker, purpose, socket),
                 Err(error) => log::debug!("cannot duplicate a worker's socket: {error}"),
             }
@@ -72,6 +74,9 @@ impl Shell {
         purpose: Purpose,
         socket: OwnedFd,
     ) -> Reply {
+        if self.workers.get(worker).is_none() {
+            return Reply::Proceed;
+        }
         match purpose {
             Purpose::Bind {
                 address,
@@ -128,6 +133,9 @@ impl Shell {
                     Err(_) => Reply::Proceed,
                 }
             }
+            // While it was on its way it may have been let go of, or have
+            // listened already.
+            Purpose::Listen { lane, .. } if self.lanes.inode(lane).is_none() => Reply::Proceed,
             Purpose::Listen { lane, backlog } => {
                 if self.lanes.socket(lane).is_none() {
                     self.hold(lane, socket);
