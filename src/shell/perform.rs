@@ -93,7 +93,12 @@ impl Shell {
             }
             Err(error) => {
                 log::warn!(slot, pid; "cannot watch a worker's start: {error}");
-                self.events.push_back(Event::Executed(id));
+                if self.plan.is_filtered() {
+                    // Nobody would learn how to answer its calls.
+                    self.end_unanswered(id, &error);
+                } else {
+                    self.events.push_back(Event::Executed(id));
+                }
             }
         }
         Ok(())
