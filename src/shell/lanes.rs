@@ -42,6 +42,11 @@ pub(super) struct Lanes {
     by_inode: HashMap<u64, LaneId>,
     /// By clinit's own descriptor, which arrivals name.
     by_descriptor: HashMap<i32, LaneId>,
+    /// Those that are to be closed once nobody has copies.
+    closing: Vec<LaneId>,
+    /// Workers that are forked and have not reached their exec: each has a copy
+    /// of every lane, which stays in its group for as long.
+    with_copies: BTreeSet<WorkerId>,
     /// Whether programs may be due.
     changed: bool,
 }
@@ -53,6 +58,8 @@ impl Lanes {
             held: BTreeMap::new(),
             by_inode: HashMap::new(),
             by_descriptor: HashMap::new(),
+            closing: Vec::new(),
+            with_copies: BTreeSet::new(),
             changed: false,
         }
     }
@@ -129,14 +136,36 @@ impl Lanes {
         }
     }
 
-    /// Closes a lane of a group: in between, no index may mean another lane
-    /// than it does before and after.
+    /// Closes a lane of a group, as soon as that makes it leave the group: in
+    /// between, no index may mean another lane than it does before and after.
     pub(super) fn retire(&mut self, lane: LaneId, now: Time) {
         self.change().retiring(lane);
         self.settle(now);
-        self.drop_bound(lane);
-        self.change().retire(lane);
-        self.settle(now);
+        self.closing.push(lane);
+        self.close_retiring(now);
+    }
+
+    fn close_retiring(&mut self, now: Time) {
+        if !self.with_copies.is_empty() {
+            return;
+        }
+        for lane in std::mem::take(&mut self.closing) {
+            self.drop_bound(lane);
+            self.change().retire(lane);
+            self.settle(now);
+        }
+    }
+
+    /// A worker is forked.
+    pub(super) fn copied(&mut self, worker: WorkerId) {
+        self.with_copies.insert(worker);
+    }
+
+    /// A worker has reached its exec, or is gone.
+    pub(super) fn copies_closed(&mut self, worker: WorkerId, now: Time) {
+        if self.with_copies.remove(&worker) {
+            self.close_retiring(now);
+        }
     }
 
     /// Makes each lane listen again that a worker has shut down (invariant 7
@@ -177,6 +206,7 @@ impl Lanes {
         self.held.clear();
         self.by_inode.clear();
         self.by_descriptor.clear();
+        self.closing.clear();
         self.ports = Ports::new(Sharing::Lanes, Arrivals::Untold);
         self.changed = false;
     }

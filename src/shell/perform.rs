@@ -69,6 +69,7 @@ impl Shell {
             .spawn(place, &self.listeners, &descriptors, &self.inherited)?;
         let Spawned { pid, report } = spawned;
         log::debug!(slot, pid; "worker spawned");
+        self.lanes.copied(id);
         self.workers.insert(Worker {
             id,
             slot,

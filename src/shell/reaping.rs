@@ -116,6 +116,7 @@ impl Shell {
     /// long as anybody is left to make some.
     pub(super) fn forget(&mut self, id: WorkerId) {
         self.capture.forget(id);
+        self.lanes.copies_closed(id, now());
         self.emptying.forget(id);
         if let Some(worker) = self.workers.remove(id)
             && let Some(notify) = &worker.notify

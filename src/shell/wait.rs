@@ -154,6 +154,7 @@ impl Shell {
         // not reached its exec holds a copy, which would go on being polled.
         let _ = self.poller.remove(report);
         worker.report = None;
+        self.lanes.copies_closed(id, now());
         if let Some(error) = unanswered {
             self.end_unanswered(id, &error);
         }
