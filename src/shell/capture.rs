@@ -31,6 +31,10 @@ use socket::Purpose;
 /// at.
 const MOST_A_TURN: u32 = 16;
 
+/// How many datagram sockets of one worker are known. Who binds one for each
+/// question that it asks, as a resolver does, does so without clinit.
+const MOST_DATAGRAMS: usize = 256;
+
 /// Taking part in calls.
 pub(super) struct Capture {
     ports: config::Capture,
@@ -207,15 +211,15 @@ impl Shell {
         }
     }
 
-    fn is_captured(&self, address: SocketAddr) -> bool {
-        address.port() != 0 && self.capture.covers(address.port())
-    }
-
     /// Whether a call still waits for its answer, so that what was read of its
     /// thread is that thread's.
     fn still_waits(&self, caller: Caller<'_>) -> bool {
         let notifications = self.workers.notifications(caller.worker);
         notifications.is_some_and(|notifications| notifications.is_valid(caller.call.id))
+    }
+
+    fn is_captured(&self, address: SocketAddr) -> bool {
+        address.port() != 0 && self.capture.covers(address.port())
     }
 
     /// A multipath socket takes no program: a plain one takes its place.
@@ -256,6 +260,14 @@ impl Shell {
     fn bind_datagrams(&mut self, caller: Caller<'_>, address: SocketAddr) -> Reply {
         let Caller { worker, thread, .. } = caller;
         let mine = self.capture.datagrams.get(&(address, worker)).copied();
+        let of_worker = self
+            .capture
+            .datagrams
+            .keys()
+            .filter(|(_, by)| *by == worker);
+        if mine.is_none() && of_worker.count() >= MOST_DATAGRAMS {
+            return Reply::Proceed;
+        }
         let open = |inode| proc::socket_inodes(thread.process).contains(&inode);
         let again = mine.is_some_and(open);
         let purpose = Purpose::BindDatagrams {
