@@ -313,17 +313,17 @@ impl Ports {
         self.set_example(worker);
     }
 
-    /// A lane that a worker had shut down listens again: the kernel has
-    /// removed it and put it last. With the only one it has forgotten the
-    /// program too.
-    pub fn revived(&mut self, lane: LaneId) {
+    /// Lanes that workers had shut down listen again, in this order: the kernel
+    /// had removed them all, and has put each last. With a group's last one it
+    /// has forgotten the program too.
+    pub fn revived(&mut self, lanes: &[LaneId]) {
         for listener in self.listeners.values_mut() {
-            if let Some(lane) = listener.take_out(lane) {
-                if listener.lanes.is_empty() {
-                    listener.attached = None;
-                }
-                listener.lanes.push(lane);
+            let taken_out = lanes.iter().filter_map(|lane| listener.take_out(*lane));
+            let revived: Vec<Lane> = taken_out.collect();
+            if listener.lanes.is_empty() {
+                listener.attached = None;
             }
+            listener.lanes.extend(revived);
         }
     }
 

@@ -350,7 +350,7 @@ impl Model {
 
     /// The worker's `shutdown`, and the `listen` that makes it good.
     fn shut_down(&mut self, lane: LaneId) {
-        self.ports.revived(lane);
+        self.ports.revived(&[lane]);
         self.queues.remove(&lane);
         for (port, group) in &mut self.groups {
             if let Some(index) = group.iter().position(|known| *known == lane) {

@@ -127,7 +127,7 @@ fn call(
         (14, Some(lane)) => ports.joins_group(lane),
         (15, Some(lane)) => ports.arrived(lane, time, &queued),
         (16, Some(lane)) => ports.abandoned(who, lane),
-        (17, Some(lane)) => ports.revived(lane),
+        (17, Some(lane)) => ports.revived(&[lane]),
         (18, Some(lane)) => ports.retiring(lane),
         (19, Some(lane)) => {
             ports.retire(lane);

@@ -351,11 +351,25 @@ mod tests {
         let _ = due(&mut ports, at(0));
         ports.retire(lanes[1]);
         let _ = due(&mut ports, at(0));
-        ports.revived(lanes[0]);
+        ports.revived(&lanes[..1]);
         assert_eq!(due(&mut ports, at(0)), None);
         ports.starting(worker(2), 1);
         let lane = ports.joined(worker(2), ([127, 0, 0, 1], 80).into());
         ports.joins_group(lane);
         assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(0)));
+    }
+
+    /// As servers of gRPC do when all are asked to stop. Taken out and put back
+    /// one by one they would have other indices than the kernel's.
+    #[test]
+    fn a_group_that_was_shut_down_as_a_whole_has_the_order_of_its_return() {
+        let (mut ports, lanes) = ready(Arrivals::Untold, 3);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
+        ports.revived(&lanes);
+        assert_eq!(ports.listening().collect::<Vec<_>>(), lanes);
+        let again = due(&mut ports, at(0));
+        assert_eq!(again, Some(random(&[0, 1, 2])), "it is forgotten");
+        ports.turn_away(worker(0));
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[1, 2])));
     }
 }

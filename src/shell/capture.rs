@@ -31,6 +31,10 @@ use socket::Purpose;
 /// at.
 const MOST_A_TURN: u32 = 16;
 
+/// How many datagram sockets of one worker are known. Who binds one for each
+/// question that it asks, as a resolver does, does so without clinit.
+const MOST_DATAGRAMS: usize = 256;
+
 /// Taking part in calls.
 pub(super) struct Capture {
     ports: config::Capture,
@@ -38,9 +42,9 @@ pub(super) struct Capture {
     /// Threads that are being traced for their socket.
     traced: Table<i32, Traced>,
     /// Threads whose call was made again for the kernel to answer.
-    waved_through: Set<i32>,
+    waved_through: Set<(WorkerId, i32)>,
     /// Threads that could not be traced.
-    untraceable: Set<i32>,
+    untraceable: Set<(WorkerId, i32)>,
     /// Datagram sockets, by who bound them where.
     datagrams: Table<(SocketAddr, WorkerId), u64>,
     /// Whether clinit made a listener of its own, which workers share
@@ -65,8 +69,12 @@ impl Capture {
         }
     }
 
-    fn forget_traced(&mut self, tid: i32) {
-        self.traced.remove(&tid);
+    /// A worker is gone, and with it its datagram sockets. A thread that it has
+    /// left behind may be under way to its next stop, and is let go there.
+    pub(super) fn forget(&mut self, worker: WorkerId) {
+        self.datagrams.retain(|(_, by), _| *by != worker);
+        self.waved_through.retain(|(of, _)| *of != worker);
+        self.untraceable.retain(|(of, _)| *of != worker);
     }
 
     fn covers(&self, port: u16) -> bool {
@@ -126,11 +134,7 @@ impl Shell {
     /// Without a listener a worker's calls fail, as if there were none: so
     /// only once nobody is left to make any.
     pub(super) fn stop_answering(&mut self, id: WorkerId) {
-        if let Some(notifications) = self
-            .workers
-            .get_mut(id)
-            .and_then(|worker| worker.notifications.take())
-        {
+        if let Some(notifications) = self.workers.take_notifications(id) {
             let _ = self.poller.remove(&notifications);
         }
     }
@@ -150,11 +154,14 @@ impl Shell {
     }
 
     fn reply_to(&mut self, worker: WorkerId, call: &Notification) -> Reply {
-        if self.capture.waved_through.remove(&call.tid) {
+        // Of a worker that is gone only strays are left, who share nothing.
+        if self.capture.waved_through.remove(&(worker, call.tid))
+            || self.workers.get(worker).is_none()
+        {
             return Reply::Proceed;
         }
         // Whoever calls anew is not being traced any more.
-        self.capture.forget_traced(call.tid);
+        self.capture.traced.remove(&call.tid);
         let Ok(thread) = remote::thread(call.tid) else {
             return Reply::Proceed;
         };
@@ -172,7 +179,7 @@ impl Shell {
     // ---- bind ----
 
     fn reply_to_bind(&mut self, caller: Caller<'_>) -> Reply {
-        let Caller { call, worker, .. } = caller;
+        let call = caller.call;
         if call.length > address::LONGEST_TAKEN {
             return Reply::Proceed;
         }
@@ -182,7 +189,7 @@ impl Shell {
         let buffer = bytes.get_mut(..wanted).unwrap_or_default();
         let read = match remote::read_memory(call.tid, call.address, buffer) {
             Ok(read) => read,
-            Err(error) if is_fault(&error) => return Reply::Proceed,
+            Err(error) if binding::is_fault(&error) => return Reply::Proceed,
             Err(error) => return self.cannot_look(caller, &error),
         };
         let address = bytes.get(..read).and_then(address::parse);
@@ -193,11 +200,7 @@ impl Shell {
         let spoken = remote::spoken(call.tid, call.descriptor);
         let spoken = spoken.filter(|spoken| spoken.over_v6 == address.is_ipv6());
         // Whatever was read so far is of this call, or of nobody's.
-        let valid = |shell: &Self| {
-            let notifications = shell.workers.notifications(worker);
-            notifications.is_some_and(|notifications| notifications.is_valid(call.id))
-        };
-        if !valid(self) {
+        if !self.still_waits(caller) {
             return Reply::Proceed;
         }
         match spoken.map(|spoken| spoken.protocol) {
@@ -206,6 +209,13 @@ impl Shell {
             Some(Protocol::Mptcp) => self.bind_stream(caller, address, true),
             Some(Protocol::Unix | Protocol::Other) | None => Reply::Proceed,
         }
+    }
+
+    /// Whether a call still waits for its answer, so that what was read of its
+    /// thread is that thread's.
+    fn still_waits(&self, caller: Caller<'_>) -> bool {
+        let notifications = self.workers.notifications(caller.worker);
+        notifications.is_some_and(|notifications| notifications.is_valid(caller.call.id))
     }
 
     fn is_captured(&self, address: SocketAddr) -> bool {
@@ -250,6 +260,11 @@ impl Shell {
     fn bind_datagrams(&mut self, caller: Caller<'_>, address: SocketAddr) -> Reply {
         let Caller { worker, thread, .. } = caller;
         let mine = self.capture.datagrams.get(&(address, worker)).copied();
+        let all = self.capture.datagrams.keys();
+        let of_worker = all.filter(|(_, by)| *by == worker).count();
+        if mine.is_none() && of_worker >= MOST_DATAGRAMS {
+            return Reply::Proceed;
+        }
         let open = |inode| proc::socket_inodes(thread.process).contains(&inode);
         let again = mine.is_some_and(open);
         let purpose = Purpose::BindDatagrams {
@@ -286,26 +301,27 @@ impl Shell {
             let backlog = call.backlog;
             return self.with_socket(caller, Purpose::Listen { lane, backlog });
         }
-        Reply::Errno(self.listen_on(worker, lane, call.backlog))
+        self.listen_on(worker, lane, call.backlog)
     }
 
-    /// Listens on a lane that clinit holds, and returns the error number.
-    fn listen_on(&mut self, worker: WorkerId, lane: LaneId, backlog: i32) -> i32 {
+    /// Listens on a lane that clinit holds. One that it could not keep is the
+    /// worker's own.
+    fn listen_on(&mut self, worker: WorkerId, lane: LaneId, backlog: i32) -> Reply {
+        if !self.lanes.ports.is_bound(lane) {
+            self.lanes.revive();
+        }
         let Some(socket) = self.lanes.socket(lane) else {
-            return 0;
+            return Reply::Proceed;
         };
-        let listened_before = socket.is_listening();
         if let Err(error) = socket.listen(backlog) {
-            return error.raw_os_error().unwrap_or(libc_eio());
+            return Reply::Errno(error.raw_os_error().unwrap_or(binding::EIO));
         }
         if self.lanes.ports.is_bound(lane) {
             self.lanes.change().joins_group(lane);
-        } else if !listened_before {
-            self.lanes.change().revived(lane);
         }
         self.extend_baseline(worker, lane);
         self.listened(worker, Some(lane));
-        0
+        Reply::Errno(0)
     }
 
     /// A worker listens: where nothing else is asked of it, that says that it
@@ -366,10 +382,8 @@ impl Shell {
     /// lost.
     fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
         let main = self.workers.get(caller.worker).map(|worker| worker.pid);
-        let notifications = self.workers.notifications(caller.worker);
         // Whoever was killed inside the call cannot be looked into either.
-        let is_there = notifications.is_some_and(|it| it.is_valid(caller.call.id));
-        let is_refused = is_there && error.kind() == ErrorKind::PermissionDenied;
+        let is_refused = self.still_waits(caller) && error.kind() == ErrorKind::PermissionDenied;
         if is_refused && main == Some(caller.thread.process) && !self.capture.has_listeners {
             if !std::mem::replace(&mut self.capture.told_of_the_unseen, true) {
                 let why = format!("clinit may not look into it ({})", describe(error));
@@ -384,13 +398,4 @@ impl Shell {
 fn inodes_below(pid: i32) -> Set<u64> {
     let tree = proc::descendants(pid).into_iter();
     tree.flat_map(proc::socket_inodes).collect()
-}
-
-/// An address where nothing is: the kernel has a word for that.
-fn is_fault(error: &std::io::Error) -> bool {
-    binding::is_fault(error)
-}
-
-fn libc_eio() -> i32 {
-    binding::EIO
 }

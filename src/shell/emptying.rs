@@ -80,8 +80,13 @@ impl Shell {
             leaving.handshakes.retain(|port, before| {
                 // Nothing is looked for where nothing was found.
                 if !before.is_empty() {
-                    let still = handshakes(*port).unwrap_or_default();
-                    before.retain(|handshake| still.contains(handshake));
+                    match handshakes(*port) {
+                        Ok(still) => before.retain(|handshake| still.contains(handshake)),
+                        // As far as is known they are still under way.
+                        Err(error) => {
+                            log::debug!("cannot list the handshakes of port {port}: {error}");
+                        }
+                    }
                 }
                 !before.is_empty()
             });

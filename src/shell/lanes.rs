@@ -42,6 +42,11 @@ pub(super) struct Lanes {
     by_inode: Table<u64, LaneId>,
     /// By clinit's own descriptor, which arrivals name.
     by_descriptor: Table<i32, LaneId>,
+    /// Those that are to be closed once nobody has copies.
+    closing: Vec<LaneId>,
+    /// Workers that are forked and have not reached their exec: each has a copy
+    /// of every lane, which stays in its group for as long.
+    with_copies: Set<WorkerId>,
     /// Whether programs may be due.
     changed: bool,
 }
@@ -53,6 +58,8 @@ impl Lanes {
             held: Table::new(),
             by_inode: Table::new(),
             by_descriptor: Table::new(),
+            closing: Vec::new(),
+            with_copies: Set::new(),
             changed: false,
         }
     }
@@ -130,40 +137,60 @@ impl Lanes {
         }
     }
 
-    /// Closes a lane of a group: in between, no index may mean another lane
-    /// than it does before and after.
+    /// Closes a lane of a group, as soon as that makes it leave the group: in
+    /// between, no index may mean another lane than it does before and after.
     pub(super) fn retire(&mut self, lane: LaneId, now: Time) {
         self.change().retiring(lane);
         self.settle(now);
-        self.drop_bound(lane);
-        self.change().retire(lane);
-        self.settle(now);
+        self.closing.push(lane);
+        self.close_retiring(now);
     }
 
-    /// Makes each lane listen again that a worker has shut down (invariant 7
-    /// of the core). Where that was several of one group, the order in which
-    /// they left it is not known.
-    pub(super) fn revive(&mut self) {
-        let silent: Vec<LaneId> = self
-            .ports
-            .listening()
-            .filter(|lane| self.socket(*lane).is_some_and(|it| !it.is_listening()))
-            .collect();
-        for lane in silent {
-            self.revive_one(lane);
+    fn close_retiring(&mut self, now: Time) {
+        if !self.with_copies.is_empty() {
+            return;
+        }
+        for lane in std::mem::take(&mut self.closing) {
+            self.drop_bound(lane);
+            self.change().retire(lane);
+            self.settle(now);
         }
     }
 
-    pub(super) fn revive_one(&mut self, lane: LaneId) {
-        let Some(socket) = self.socket(lane) else {
-            return;
-        };
-        match socket.revive() {
-            Ok(()) => self.change().revived(lane),
-            Err(error) => {
-                let (local, error) = (socket.local(), describe(&error));
-                log::warn!("cannot listen on {local} again: {error}");
+    /// A worker is forked.
+    pub(super) fn copied(&mut self, worker: WorkerId) {
+        self.with_copies.insert(worker);
+    }
+
+    /// A worker has reached its exec, or is gone.
+    pub(super) fn copies_closed(&mut self, worker: WorkerId, now: Time) {
+        if self.with_copies.remove(&worker) {
+            self.close_retiring(now);
+        }
+    }
+
+    /// Makes each lane listen again that a worker has shut down (invariant 7
+    /// of the core): all that there are, since each has left its group. Where
+    /// that was several of one group but not all, the order in which they left
+    /// it is not known.
+    pub(super) fn revive(&mut self) {
+        let silent = |lane: &LaneId| self.socket(*lane).is_some_and(|it| !it.is_listening());
+        let silent: Vec<LaneId> = self.ports.listening().filter(silent).collect();
+        let mut revived = Vec::new();
+        for lane in silent {
+            let Some(socket) = self.socket(lane) else {
+                continue;
+            };
+            match socket.revive() {
+                Ok(()) => revived.push(lane),
+                Err(error) => {
+                    let (local, error) = (socket.local(), describe(&error));
+                    log::warn!("cannot listen on {local} again: {error}");
+                }
             }
+        }
+        if !revived.is_empty() {
+            self.change().revived(&revived);
         }
     }
 
@@ -180,6 +207,7 @@ impl Lanes {
         self.held.clear();
         self.by_inode.clear();
         self.by_descriptor.clear();
+        self.closing.clear();
         self.ports = Ports::new(Sharing::Lanes, Arrivals::Untold);
         self.changed = false;
     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::config::{Bound, Dialects, ListenAddress, ListenerSpec, Share};
 use crate::port::{ListenerId, Sharing};
 use crate::supervisor::WorkerId;
+use crate::sys::binding::give_to;
 use crate::sys::listener::{self, Address, BindError, Listener};
 
 use super::lanes::Lanes;
@@ -44,11 +45,13 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Takes over sockets that clinit was started with, and then binds those
-    /// that were asked for.
+    /// that were asked for. Those are the workers' user's, if that is another
+    /// one: all that share a port have one owner, and a worker's own socket may
+    /// have to join.
     pub(super) fn open(
         adopted: Vec<(Option<String>, Listener)>,
         specs: &[ListenerSpec],
-        share: Share,
+        (share, owner): (Share, Option<u32>),
         lanes: &mut Lanes,
     ) -> Result<Self, BindError> {
         let mut listeners = Self::default();
@@ -58,6 +61,11 @@ impl Listeners {
         }
         for spec in specs {
             let socket = listener::bind(&address(spec, specs))?;
+            if let Some(owner) = owner
+                && let Err(error) = give_to(socket.as_fd(), owner)
+            {
+                log::debug!("cannot give a socket to user {owner}: {error}");
+            }
             listeners.hold(spec.name.clone(), socket, share, lanes);
         }
         Ok(listeners)

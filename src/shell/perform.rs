@@ -69,6 +69,7 @@ impl Shell {
             .spawn(place, &self.listeners, &descriptors, &self.inherited)?;
         let Spawned { pid, report } = spawned;
         log::debug!(slot, pid; "worker spawned");
+        self.lanes.copied(id);
         self.workers.insert(Worker {
             id,
             slot,
@@ -93,7 +94,12 @@ impl Shell {
             }
             Err(error) => {
                 log::warn!(slot, pid; "cannot watch a worker's start: {error}");
-                self.events.push_back(Event::Executed(id));
+                if self.plan.is_filtered() {
+                    // Nobody would learn how to answer its calls.
+                    self.end_unanswered(id, &error);
+                } else {
+                    self.events.push_back(Event::Executed(id));
+                }
             }
         }
         Ok(())

@@ -130,6 +130,11 @@ impl Plan {
         self.credentials.as_ref().map(|credentials| credentials.uid)
     }
 
+    /// Whether workers' calls wait for clinit's answer.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
     /// Whether the arguments ask for nothing that the listeners do not have.
     pub(super) fn check(&self, listeners: &Listeners) -> Result<(), config::UsageError> {
         match self.mode {

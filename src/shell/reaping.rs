@@ -112,10 +112,11 @@ impl Shell {
         self.events.push_back(Event::SpawnFailed(id, error));
     }
 
-    /// Lets go of what clinit holds of a worker.
+    /// Lets go of what clinit holds of a worker. Its calls are answered for as
+    /// long as anybody is left to make some.
     pub(super) fn forget(&mut self, id: WorkerId) {
-        self.stop_answering(id);
-        self.forget_datagrams(id);
+        self.capture.forget(id);
+        self.lanes.copies_closed(id, now());
         self.emptying.forget(id);
         if let Some(worker) = self.workers.remove(id)
             && let Some(notify) = &worker.notify

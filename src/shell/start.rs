@@ -172,7 +172,9 @@ fn shell(
         Arrivals::Untold
     };
     let mut lanes = Lanes::new(sharing, arrivals);
-    let listeners = Listeners::open(adopted, &config.listeners, config.share, &mut lanes)
+    let owner = config.credentials.as_ref().map(|it| it.uid);
+    let sharing = (config.share, owner);
+    let listeners = Listeners::open(adopted, &config.listeners, sharing, &mut lanes)
         .map_err(StartError::Bind)?;
     let pinned = if cluster {
         size(&mut config)

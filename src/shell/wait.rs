@@ -1,19 +1,21 @@
 //! From what the kernel reports to the core's events.
 
+use std::io;
 use std::thread;
 use std::time::Duration;
 
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Arrival, Event, Signal, Time, WorkerId};
+use crate::sys::binding::EIO;
 use crate::sys::errno::describe;
 use crate::sys::notify::{self, Datagram};
 use crate::sys::proc;
-use crate::sys::process::{Report, Step, read_report};
+use crate::sys::process::{Report, SpawnFailure, Step, read_report};
 use crate::sys::signals::send_group;
 use crate::sys::start::own_uid;
 
 use super::token::Token;
-use super::workers::Worker;
+use super::workers::{Presence, Worker};
 use super::{Shell, now};
 
 /// How much of one worker's talk is listened to before the others', and how
@@ -117,16 +119,20 @@ impl Shell {
         let Some(report) = &worker.report else {
             return;
         };
+        let mut unanswered = None;
         loop {
             match read_report(report) {
                 Report::Pending => return,
                 Report::Filtered(notifications) => {
                     let watched = self.poller.add(&notifications, Token::Calls(id).pack());
-                    if let Err(error) = watched {
-                        let error = describe(&error);
-                        log::warn!("cannot take part in a worker's calls: {error}");
-                    } else {
-                        worker.notifications = Some(notifications);
+                    match watched {
+                        Ok(()) => worker.notifications = Some(notifications),
+                        Err(error) => {
+                            let why = describe(&error);
+                            log::warn!("cannot take part in a worker's calls: {why}");
+                            unanswered = Some(error);
+                            break;
+                        }
                     }
                 }
                 Report::Executed => {
@@ -134,13 +140,11 @@ impl Shell {
                     self.events.push_back(Event::Executed(id));
                     break;
                 }
+                Report::Failed(failure) if failure.step == Step::Listener => {
+                    unanswered = Some(io::Error::from_raw_os_error(failure.errno));
+                    break;
+                }
                 Report::Failed(failure) => {
-                    if failure.step == Step::Listener {
-                        // It may go on, with calls that nobody answers.
-                        if let Err(error) = send_group(worker.pid, Signal::KILL.number()) {
-                            log::warn!("cannot kill a worker that nobody answers: {error}");
-                        }
-                    }
                     worker.failure = Some(failure);
                     break;
                 }
@@ -150,6 +154,27 @@ impl Shell {
         // not reached its exec holds a copy, which would go on being polled.
         let _ = self.poller.remove(report);
         worker.report = None;
+        self.lanes.copies_closed(id, now());
+        if let Some(error) = unanswered {
+            self.end_unanswered(id, &error);
+        }
+    }
+
+    /// Kills a worker whose calls cannot be answered: it would go on, and each
+    /// of them would fail.
+    pub(super) fn end_unanswered(&mut self, id: WorkerId, error: &io::Error) {
+        let Some(worker) = self.workers.get_mut(id) else {
+            return;
+        };
+        if worker.presence != Presence::Nobody
+            && let Err(error) = send_group(worker.pid, Signal::KILL.number())
+        {
+            log::warn!("cannot kill a worker that nobody answers: {error}");
+        }
+        worker.failure = Some(SpawnFailure {
+            step: Step::Listener,
+            errno: error.raw_os_error().unwrap_or(EIO),
+        });
     }
 
     fn read_notify(&mut self, id: WorkerId) {

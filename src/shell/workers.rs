@@ -64,6 +64,9 @@ pub(super) struct Workers {
     by_id: Table<WorkerId, Worker>,
     /// Main processes that are not reaped.
     by_pid: Table<i32, WorkerId>,
+    /// The calls of what a worker that is gone has left behind, in groups of
+    /// its own: without an answer they would fail.
+    survivors: Table<WorkerId, Notifications>,
 }
 
 impl Workers {
@@ -80,9 +83,18 @@ impl Workers {
         self.by_id.get_mut(&id)
     }
 
-    /// The calls of a worker.
+    /// The calls of a worker, or of what it has left behind.
     pub(super) fn notifications(&self, id: WorkerId) -> Option<&Notifications> {
-        self.by_id.get(&id)?.notifications.as_ref()
+        let of_worker = self.by_id.get(&id);
+        let of_worker = of_worker.and_then(|worker| worker.notifications.as_ref());
+        of_worker.or_else(|| self.survivors.get(&id))
+    }
+
+    /// Likewise, for nobody to answer them any more.
+    pub(super) fn take_notifications(&mut self, id: WorkerId) -> Option<Notifications> {
+        let of_worker = self.by_id.get_mut(&id);
+        let of_worker = of_worker.and_then(|worker| worker.notifications.take());
+        of_worker.or_else(|| self.survivors.remove(&id))
     }
 
     /// The worker whose main process this is.
@@ -98,9 +110,13 @@ impl Workers {
         Some(worker)
     }
 
+    /// A worker is gone. Its calls stay, until their end is told.
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
-        let worker = self.by_id.remove(&id)?;
+        let mut worker = self.by_id.remove(&id)?;
         self.by_pid.remove(&worker.pid);
+        if let Some(notifications) = worker.notifications.take() {
+            self.survivors.insert(id, notifications);
+        }
         Some(worker)
     }
 

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 
@@ -125,6 +126,13 @@ fn parse_status(status: &str) -> Option<Thread> {
         gid: id("Gid:")?,
         capabilities: u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?,
     })
+}
+
+/// The user namespace that a process is in (`user_namespaces(7)`); none where
+/// it is gone or may not be looked into.
+#[must_use]
+pub(super) fn user_namespace(process: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{process}/ns/user")).ok()
 }
 
 /// What a thread's socket speaks; none for what is no socket, or may not be

@@ -348,6 +348,12 @@ pub(super) fn can_trace(pid: i32) -> bool {
     ptrace::seize(pid).is_ok()
 }
 
+/// Lets a thread go on that has stopped and is not being extracted from any
+/// more. It may be gone.
+pub fn let_go(tid: i32) {
+    let _ = ptrace::detach(tid);
+}
+
 fn argument(value: i32) -> u64 {
     i64::from(value).cast_unsigned()
 }

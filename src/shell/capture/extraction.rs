@@ -2,7 +2,7 @@
 //! an event of the one loop.
 
 use crate::supervisor::WorkerId;
-use crate::sys::trace::{Extraction, Progress};
+use crate::sys::trace::{Extraction, Progress, let_go};
 
 use super::socket::Purpose;
 use super::{Caller, Reply, Shell};
@@ -18,7 +18,7 @@ impl Shell {
     /// Begins to trace the thread that made a call. Returns whether it could.
     pub(super) fn trace(&mut self, caller: Caller<'_>, purpose: Purpose) -> bool {
         let Caller { call, worker, .. } = caller;
-        if self.capture.untraceable.remove(&call.tid) {
+        if self.capture.untraceable.remove(&(worker, call.tid)) {
             return false;
         }
         let Some(notifications) = self.workers.notifications(worker) else {
@@ -44,6 +44,9 @@ impl Shell {
     /// A traced thread has stopped.
     pub(in crate::shell) fn trapped(&mut self, tid: i32, status: i32) {
         let Some(mut traced) = self.capture.traced.remove(&tid) else {
+            // It has made another call meanwhile, from a signal's handler say,
+            // and must not stand still for ever.
+            let_go(tid);
             return;
         };
         match traced.extraction.advance(status) {
@@ -55,14 +58,14 @@ impl Shell {
                     Reply::Errno(errno) => traced.extraction.finish(errno),
                     // The kernel is to answer: the call is made again.
                     Reply::Proceed | Reply::Later => {
-                        self.capture.waved_through.insert(tid);
+                        self.capture.waved_through.insert((traced.worker, tid));
                         self.release(tid, traced);
                     }
                 }
             }
             Progress::Failed(error) => {
                 log::debug!("a worker's socket is not to be had by tracing: {error}");
-                self.capture.untraceable.insert(tid);
+                self.capture.untraceable.insert((traced.worker, tid));
                 self.release(tid, traced);
             }
             Progress::Released => {}
@@ -88,12 +91,7 @@ impl Shell {
     /// A thread, or a process, is gone, and its number may be another's.
     pub(in crate::shell) fn thread_gone(&mut self, tid: i32) {
         self.capture.traced.remove(&tid);
-        self.capture.waved_through.remove(&tid);
-        self.capture.untraceable.remove(&tid);
-    }
-
-    /// Datagram sockets are their worker's alone: with it they are gone.
-    pub(in crate::shell) fn forget_datagrams(&mut self, worker: WorkerId) {
-        self.capture.datagrams.retain(|(_, by), _| *by != worker);
+        self.capture.waved_through.retain(|(_, of)| *of != tid);
+        self.capture.untraceable.retain(|(_, of)| *of != tid);
     }
 }

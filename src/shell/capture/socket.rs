@@ -55,6 +55,8 @@ impl Shell {
         let Caller { call, thread, .. } = caller;
         if self.capture.routes.may_duplicate() {
             match remote::duplicate(thread.process, call.descriptor) {
+                // The number may be another process's by now.
+                Ok(_) if !self.still_waits(caller) => return Reply::Proceed,
                 Ok(socket) => return self.put_to_use(caller.worker, purpose, socket),
                 Err(error) => log::debug!("cannot duplicate a worker's socket: {error}"),
             }
@@ -72,6 +74,9 @@ impl Shell {
         purpose: Purpose,
         socket: OwnedFd,
     ) -> Reply {
+        if self.workers.get(worker).is_none() {
+            return Reply::Proceed;
+        }
         match purpose {
             Purpose::Bind {
                 address,
@@ -128,10 +133,14 @@ impl Shell {
                     Err(_) => Reply::Proceed,
                 }
             }
+            // While it was on its way it may have been let go of, or have
+            // listened already.
+            Purpose::Listen { lane, .. } if self.lanes.inode(lane).is_none() => Reply::Proceed,
             Purpose::Listen { lane, backlog } => {
-                self.hold(lane, socket);
-                let errno = self.listen_on(worker, lane, backlog);
-                Reply::Errno(errno)
+                if self.lanes.socket(lane).is_none() {
+                    self.hold(lane, socket);
+                }
+                self.listen_on(worker, lane, backlog)
             }
         }
     }
@@ -212,12 +221,8 @@ impl Shell {
 
     /// Puts a lane in place of the worker's socket.
     pub(super) fn lend(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
-        if self
-            .lanes
-            .socket(lane)
-            .is_some_and(|it| !it.is_listening() && !self.lanes.ports.is_bound(lane))
-        {
-            self.lanes.revive_one(lane);
+        if !self.lanes.ports.is_bound(lane) {
+            self.lanes.revive();
         }
         let shared = self.lanes.ports.is_shared(lane);
         let Some(socket) = self

@@ -123,12 +123,23 @@ fn wait(scope: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<Ch
     }
 }
 
-/// Waits for this child's end.
+/// Waits for this child's end. Whatever it has to do it does at once: where a
+/// signal has stopped it, it is killed, and nobody can have clinit wait.
 pub(in super::super) fn wait_for_one(pid: i32) -> Result<RawExit, NoChildren> {
     let id = libc::id_t::try_from(pid).map_err(|_| NoChildren)?;
     loop {
-        if let Some(Change::Exited(reaped)) = wait(libc::P_PID, id, libc::WEXITED | libc::__WALL)? {
-            return Ok(reaped.exit);
+        match wait(
+            libc::P_PID,
+            id,
+            libc::WEXITED | libc::WSTOPPED | libc::__WALL,
+        )? {
+            Some(Change::Exited(reaped)) => return Ok(reaped.exit),
+            Some(Change::Stopped { pid }) => {
+                // SAFETY: kill touches no memory. The child is not reaped yet,
+                // so the number is its own.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            Some(Change::Trapped { .. } | Change::Continued { .. }) | None => {}
         }
     }
 }
@@ -204,6 +215,18 @@ mod tests {
         assert_eq!(wait_for_one(pid), Ok(RawExit::Code(0)));
         let again = wait(libc::P_PID, child.id(), options);
         assert_eq!(again, Err(NoChildren));
+    }
+
+    #[test]
+    fn a_child_that_is_stopped_is_not_waited_for_in_vain() {
+        let child = Command::new("/bin/cat").stdin(Stdio::piped()).spawn();
+        let pid = child.unwrap().id().try_into().unwrap();
+        super::super::super::kill::send(pid, libc::SIGSTOP, None).unwrap();
+        let killed = RawExit::Signal {
+            number: libc::SIGKILL,
+            core: false,
+        };
+        assert_eq!(wait_for_one(pid), Ok(killed));
     }
 
     #[test]
