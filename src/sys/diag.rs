@@ -139,6 +139,7 @@ fn array<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
     use super::*;
@@ -149,6 +150,33 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _client = TcpStream::connect(address).unwrap();
         assert_eq!(handshakes(address.port()).unwrap(), Vec::new());
+    }
+
+    /// With `TCP_DEFER_ACCEPT` a handshake is under way until the client has
+    /// said something.
+    #[test]
+    fn a_handshake_under_way_is_listed_until_it_is_over() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let seconds = 60_i32;
+        // SAFETY: TCP_DEFER_ACCEPT reads an int, which lives through the call.
+        let result = unsafe {
+            libc::setsockopt(
+                listener.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_DEFER_ACCEPT,
+                (&raw const seconds).cast(),
+                4,
+            )
+        };
+        assert_eq!(result, 0);
+        let mut clients = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+        let both = handshakes(address.port()).unwrap();
+        assert_eq!(both.len(), 2);
+        clients[0].write_all(b"x").unwrap();
+        let _ = listener.accept().unwrap();
+        let one = handshakes(address.port()).unwrap();
+        assert!(one.len() == 1 && one.is_subset(&both));
     }
 
     #[test]
