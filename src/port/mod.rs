@@ -76,6 +76,9 @@ pub enum Sharing {
 enum Standing {
     /// Only where nobody is ready.
     Starting,
+    /// As `Starting`, and only where nobody else starts: the last worker of its
+    /// slot was never ready.
+    Failing,
     /// It is.
     Admitted,
     /// It is to stop, and is given none.
@@ -111,6 +114,8 @@ pub struct Ports {
     /// Where the last worker of a slot to be ready listens, or did: its
     /// successor is not ready before it does too (invariant 6).
     expected: Table<u32, Expected>,
+    /// Slots whose last worker was never ready.
+    failing: Set<u32>,
     next_listener: u32,
     next_lane: u32,
 }
@@ -125,6 +130,7 @@ impl Ports {
             listeners: Table::new(),
             workers: Table::new(),
             expected: Table::new(),
+            failing: Set::new(),
             next_listener: 0,
             next_lane: 0,
         }
@@ -181,7 +187,11 @@ impl Ports {
     pub fn starting(&mut self, worker: WorkerId, slot: u32) {
         let standing = Worker {
             slot,
-            standing: Standing::Starting,
+            standing: if self.failing.contains(&slot) {
+                Standing::Failing
+            } else {
+                Standing::Starting
+            },
             suspended: false,
             listens: Set::new(),
         };
@@ -195,7 +205,8 @@ impl Ports {
         let Some(admitted) = self.workers.get_mut(&worker) else {
             return Vec::new();
         };
-        if admitted.standing == Standing::Starting {
+        self.failing.remove(&admitted.slot);
+        if matches!(admitted.standing, Standing::Starting | Standing::Failing) {
             admitted.standing = Standing::Admitted;
             let at = admitted.listens.clone();
             let expected = Expected { of: worker, at };
@@ -218,6 +229,20 @@ impl Ports {
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.standing = Standing::TurnedAway;
         }
+    }
+
+    /// A worker's main process has exited: no new connection is for what is
+    /// left of it.
+    pub fn exited(&mut self, worker: WorkerId) {
+        if let Some(Worker {
+            slot,
+            standing: Standing::Starting | Standing::Failing,
+            ..
+        }) = self.workers.get(&worker)
+        {
+            self.failing.insert(*slot);
+        }
+        self.turn_away(worker);
     }
 
     /// A signal has stopped a worker, or let it go on.

@@ -101,7 +101,7 @@ impl Model {
             Move::Listen { worker, lane } => self.listen(worker, lane, met)?,
             Move::Admit(worker) => {
                 if let Some(of) = ports.workers.get(&worker)
-                    && of.standing == Standing::Starting
+                    && matches!(of.standing, Standing::Starting | Standing::Failing)
                 {
                     let at = self.heard.get(&worker).cloned().unwrap_or_default();
                     let by = Some(worker);
@@ -110,6 +110,10 @@ impl Model {
                 for lane in self.ports.admit(worker, &queued) {
                     self.retire(lane, met)?;
                 }
+            }
+            Move::Exit(worker) => {
+                ports.exited(worker);
+                self.is_no_example(worker);
             }
             Move::TurnAway(worker) => {
                 ports.turn_away(worker);

@@ -50,6 +50,7 @@ fn weight(step: Move) -> usize {
         Move::Arrive(_) | Move::Accept(_) | Move::Bind { .. } => 2,
         Move::Look
         | Move::TurnAway(_)
+        | Move::Exit(_)
         | Move::Suspend(..)
         | Move::Gone(_)
         | Move::Abandon { .. }

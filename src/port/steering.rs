@@ -14,6 +14,8 @@ enum Rank {
     Ready,
     /// Its worker starts.
     Starting,
+    /// Its worker starts, and the one before it was never ready.
+    Failing,
     /// Its worker is ready, and takes nothing from its queue, or is stopped.
     Stuck,
     /// It has no worker; the next one takes it over.
@@ -161,6 +163,7 @@ impl Ports {
                 Standing::TurnedAway => Rank::Leaving,
                 _ if worker.suspended => Rank::Stuck,
                 Standing::Starting => Rank::Starting,
+                Standing::Failing => Rank::Failing,
                 Standing::Admitted if lane.flow.is_stuck(now) => Rank::Stuck,
                 Standing::Admitted => Rank::Ready,
             },
@@ -258,6 +261,28 @@ mod tests {
         assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(3)));
         ports.suspend(worker(2), false);
         assert_eq!(due(&mut ports, at(0)), Some(random(&[2, 3])));
+    }
+
+    /// Nobody is known to be ready, and one slot's workers keep failing.
+    #[test]
+    fn a_slot_that_fails_is_given_connections_last() {
+        let (mut ports, lanes) = ready(Arrivals::Untold, 0);
+        assert!(lanes.is_empty());
+        let listener = ports.open(([127, 0, 0, 1], 80).into(), crate::port::Sharing::Lanes);
+        for number in 0..3 {
+            ports.starting(worker(number), number);
+            ports.made(listener);
+            let _ = ports.lease(worker(number), listener, &none_wait);
+        }
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
+        ports.exited(worker(1));
+        ports.gone(worker(1));
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 2])));
+        ports.starting(worker(3), 1);
+        let _ = ports.lease(worker(3), listener, &none_wait);
+        assert_eq!(due(&mut ports, at(0)), None, "it would be the same");
+        ports.admit(worker(3), &none_wait);
+        assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(1)));
     }
 
     /// Each takes its turn while connections come slowly, and whoever is

@@ -63,7 +63,7 @@ impl Shell {
         // Its last word on its exec may be unread.
         self.read_report(id);
         self.credit_exit(id, looks);
-        self.lanes.change().turn_away(id);
+        self.lanes.change().exited(id);
         self.main_reaped(id, exit);
     }
 

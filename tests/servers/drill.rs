@@ -203,7 +203,7 @@ impl Drill {
             Some(_) if !self.holds_port => true,
             Some(_) if is_refusal(error) => false,
             // The victim was answering, or one of its children was.
-            Some(_) => !is_late || self.server.has_children(),
+            Some(_) => !is_late || self.server.has_children() || self.server.leaves_its_queue(),
         }
     }
 

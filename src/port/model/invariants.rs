@@ -5,9 +5,10 @@ use crate::port::lane::{Lane, Lease, Listener};
 use crate::port::{Arrivals, Standing, Worker};
 
 /// From the most willing on.
-const RANKS: [&str; 6] = [
+const RANKS: [&str; 7] = [
     "rank: ready",
     "rank: starting",
+    "rank: failing",
     "rank: stuck",
     "rank: free",
     "rank: leaving",
@@ -139,6 +140,8 @@ impl Model {
             "rank: ready"
         } else if some(Standing::Starting) {
             "rank: starting"
+        } else if some(Standing::Failing) {
+            "rank: failing"
         } else if lessees.iter().copied().any(|of| stays(&of)) {
             "rank: stuck"
         } else {

@@ -57,6 +57,7 @@ pub(in crate::port) enum Move {
     },
     Admit(WorkerId),
     TurnAway(WorkerId),
+    Exit(WorkerId),
     Suspend(WorkerId, bool),
     Gone(WorkerId),
     Abandon {
@@ -81,6 +82,7 @@ pub(in crate::port) const KINDS: &[&str] = &[
     "move: listen",
     "move: admit",
     "move: turn away",
+    "move: exit",
     "move: suspend",
     "move: gone",
     "move: abandon",
@@ -100,6 +102,7 @@ pub(in crate::port) const KINDS: &[&str] = &[
     "lease: retiring",
     "rank: ready",
     "rank: starting",
+    "rank: failing",
     "rank: stuck",
     "rank: free",
     "rank: leaving",
@@ -122,6 +125,7 @@ impl Move {
             Self::Listen { .. } => "move: listen",
             Self::Admit(_) => "move: admit",
             Self::TurnAway(_) => "move: turn away",
+            Self::Exit(_) => "move: exit",
             Self::Suspend(..) => "move: suspend",
             Self::Gone(_) => "move: gone",
             Self::Abandon { .. } => "move: abandon",
@@ -149,6 +153,7 @@ impl Model {
             moves.extend([
                 Move::Admit(worker),
                 Move::TurnAway(worker),
+                Move::Exit(worker),
                 Move::Gone(worker),
             ]);
             if scope.stops {
