@@ -92,7 +92,7 @@ impl Shell {
                     return Reply::Proceed;
                 }
                 let errno = {
-                    let apart = binding::is_only_v6(socket.as_fd());
+                    let apart = self.is_apart(worker, address, socket.as_fd());
                     let sharing = Sharing {
                         worker,
                         first,
@@ -262,6 +262,20 @@ impl Shell {
             log::debug!("cannot put a socket into a worker: {error}");
         }
         put.is_ok()
+    }
+
+    /// Whether a worker's socket and those of the other family that it has at
+    /// the port leave each other alone: it is for the IPv6 one to say.
+    fn is_apart(&self, worker: WorkerId, address: SocketAddr, socket: BorrowedFd<'_>) -> bool {
+        if address.is_ipv6() {
+            return binding::is_only_v6(socket);
+        }
+        let is_v6 = |other: &SocketAddr| other.is_ipv6() && other.port() == address.port();
+        let lanes = self.lanes.ports.lanes_of(worker).into_iter();
+        let sockets = lanes.filter_map(|lane| self.lanes.socket(lane));
+        sockets
+            .filter(|socket| socket.address().as_ref().is_some_and(is_v6))
+            .all(|socket| binding::is_only_v6(socket.as_fd()))
     }
 
     /// Binds a socket that is to be a lane. The first of an address is bound
