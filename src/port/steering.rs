@@ -6,6 +6,10 @@ use super::rotation::{Arrivals, Flow};
 use super::{LaneId, Ports, Standing};
 use crate::supervisor::{Time, WorkerId};
 
+/// How many may wait at a lane of a busy listener that is looked at once a
+/// second, and mean nothing: what waits then need not be what waited before.
+const BUSY: u32 = 16;
+
 /// How willingly a lane is given new connections. Those that fare best by it
 /// are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +101,15 @@ impl Ports {
             let untold = listener.rotation.is_fast();
             listener.rotation.look(now);
             for lane in &mut listener.lanes {
-                if untold || lane.flow != Flow::Moving {
-                    lane.flow = lane.flow.after(queued(lane.id), now);
-                }
+                let length = match lane.flow {
+                    Flow::Moving if !untold => continue,
+                    Flow::Moving | Flow::Still { .. } => queued(lane.id),
+                };
+                lane.flow = if untold && length < BUSY {
+                    Flow::Moving
+                } else {
+                    lane.flow.after(length, now)
+                };
             }
         }
     }
