@@ -100,7 +100,7 @@ mod tests {
             assert_eq!(line, line.trim_end());
         }
         let lines = help.lines().count();
-        assert!(lines <= 42, "{lines} lines:\n{help}");
+        assert!(lines <= 56, "{lines} lines:\n{help}");
     }
 
     #[test]

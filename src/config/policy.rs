@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::settings::Settings;
 use super::sizing::MOST_INSTANCES;
-use crate::supervisor::policy::{Mode, Policy, Ready, Restart, Signal};
+use crate::supervisor::policy::{Drain, Mode, Policy, Ready, Restart, Signal, Surge};
 
 /// What the defaults depend on.
 pub(super) struct Circumstances<'a> {
@@ -55,6 +55,12 @@ pub(super) fn policy(settings: &Settings, circumstances: &Circumstances<'_>) -> 
             .unwrap_or_else(|| stop_signal_of(circumstances.program)),
         drain_delay: or_seconds(settings.drain_delay, drain_delay),
         grace: or_seconds(settings.grace, grace),
+        drain: settings.drain.unwrap_or(Drain::Connections(Duration::MAX)),
+        ready_timeout: or_seconds(settings.ready_timeout, 60),
+        settle: or_seconds(settings.settle, 1),
+        surge: settings.surge.unwrap_or(Surge::Workers(1)),
+        max_lifetime: settings.max_lifetime,
+        hang_timeout: settings.hang_timeout,
         orphan_grace: or_seconds(settings.orphan_grace, 5),
     }
 }

@@ -16,7 +16,7 @@ use super::sizing::{Instances, MOST_INSTANCES};
 use super::units::{backoff, duration, size, whole};
 use super::user::Credentials;
 use super::{Dialects, LogFormat};
-use crate::supervisor::policy::{Ready, Restart, Signal};
+use crate::supervisor::policy::{Drain, Ready, Restart, Signal, Surge};
 
 /// Where the files are that options name.
 #[derive(Clone, Copy)]
@@ -39,7 +39,11 @@ pub(super) struct Settings {
     pub(super) capture: Capture,
     pub(super) dialects: Dialects,
     pub(super) ready: Option<Ready>,
+    pub(super) ready_timeout: Option<Duration>,
+    pub(super) settle: Option<Duration>,
+    pub(super) surge: Option<Surge>,
     pub(super) drain_delay: Option<Duration>,
+    pub(super) drain: Option<Drain>,
     pub(super) grace: Option<Duration>,
     pub(super) orphan_grace: Option<Duration>,
     pub(super) stop_signal: Option<Signal>,
@@ -47,6 +51,8 @@ pub(super) struct Settings {
     pub(super) backoff: Option<(Duration, Duration)>,
     pub(super) min_uptime: Option<Duration>,
     pub(super) max_restarts: Option<u32>,
+    pub(super) max_lifetime: Option<Duration>,
+    pub(super) hang_timeout: Option<Duration>,
     pub(super) user: Option<Credentials>,
     pub(super) chdir: Option<PathBuf>,
     env: Vec<Given>,
@@ -109,6 +115,10 @@ impl Settings {
             Opt::Capture => self.capture = given.read(Capture::parse)?,
             Opt::SocketsAs => self.dialects = given.read(dialects)?,
             Opt::Ready => self.ready = Some(given.read(ready)?),
+            Opt::ReadyTimeout => self.ready_timeout = Some(given.read(some_time)?),
+            Opt::Settle => self.settle = Some(given.read(|t| duration(t, ""))?),
+            Opt::Surge => self.surge = Some(given.read(surge)?),
+            Opt::Drain => self.drain = Some(given.read(drain)?),
             Opt::DrainDelay => self.drain_delay = given.read(or_auto)?,
             Opt::Grace => self.grace = given.read(or_auto)?,
             Opt::OrphanGrace => self.orphan_grace = Some(given.read(|t| duration(t, ""))?),
@@ -117,6 +127,8 @@ impl Settings {
             Opt::Backoff => self.backoff = Some(given.read(backoff)?),
             Opt::MinUptime => self.min_uptime = Some(given.read(|t| duration(t, ""))?),
             Opt::MaxRestarts => self.max_restarts = Some(given.read(max_restarts)?),
+            Opt::MaxLifetime => self.max_lifetime = Some(given.read(some_time)?),
+            Opt::HangTimeout => self.hang_timeout = Some(given.read(some_time)?),
             Opt::User => self.user = Some(given.read(|t| Credentials::parse(t, place.root))?),
             Opt::Chdir => self.chdir = Some(path(given, place)?),
             Opt::Env => self.env.push(given.clone()),
@@ -251,6 +263,34 @@ fn or_auto(text: &str) -> Result<Option<Duration>, String> {
     match text {
         "auto" => Ok(None),
         _ => duration(text, "auto, ").map(Some),
+    }
+}
+
+/// A duration that is more than none.
+fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text, "")? {
+        Duration::ZERO => Err("it has to be more than 0".into()),
+        some => Ok(some),
+    }
+}
+
+fn surge(text: &str) -> Result<Surge, String> {
+    let read = match text.strip_suffix('%') {
+        Some(percent) => whole(percent).map(Surge::Percent),
+        None => whole(text).map(Surge::Workers),
+    };
+    read.filter(|surge| !matches!(surge, Surge::Workers(0) | Surge::Percent(0)))
+        .ok_or_else(|| "accepted are a whole number from 1 on, and 25%".into())
+}
+
+fn drain(text: &str) -> Result<Drain, String> {
+    match text.split_once(':') {
+        None if text == "connections" => Ok(Drain::Connections(Duration::MAX)),
+        None if text == "signal" => Ok(Drain::Signal),
+        Some(("connections", most)) => duration(most, "").map(Drain::Connections),
+        _ => Err(
+            "accepted are connections, connections:DUR, as in connections:5s, and signal".into(),
+        ),
     }
 }
 

@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(option("instance", None).unwrap(), "--instances");
         assert_eq!(option("inst", None).unwrap(), "--instances");
         assert_eq!(option("drain-dealy", None).unwrap(), "--drain-delay");
-        for name in ["", "q", "go", "surge", "daemonize", &"x".repeat(100_000)] {
+        for name in ["", "q", "go", "admin", "daemonize", &"x".repeat(100_000)] {
             assert_eq!(option(name, None), None, "{name}");
         }
     }

@@ -1,6 +1,6 @@
 //! What the core decided, as lines of the log.
 
-use crate::supervisor::{Note, WorkerId};
+use crate::supervisor::{Note, Wear, WorkerId};
 
 use super::seconds::Seconds;
 use super::{Shell, background, now};
@@ -34,7 +34,37 @@ impl Shell {
             }),
             Note::Scaled(workers) => log::info!(workers; "scaled"),
             Note::ScaleRefused(workers) => log::warn!(workers; "not scaled: the number of workers is at its bound"),
-            Note::NoReload => log::warn!("SIGHUP asks for a rolling reload, which this version does not have: ignored"),
+            Note::ShrinkIn(workers, delay) => {
+                log::info!(workers; "fewer CPUs: scaling in {}, unless they come back", Seconds(delay));
+            }
+            Note::Reloading(generation) => log::info!(generation; "reloading"),
+            Note::ReloadQueued(generation) => {
+                log::info!(generation; "a reload is under way: the next one follows it");
+            }
+            Note::Reloaded(generation) => log::info!(generation; "reloaded"),
+            Note::ReloadFailed { generation, failure, partial: false } => {
+                log::error!(generation; "reload failed, and nothing has changed: {failure}");
+            }
+            Note::ReloadFailed { generation, failure, partial: true } => {
+                log::error!(generation; "reload failed, and some workers are not replaced: {failure}");
+            }
+            Note::Renewing(id, wear) => self.note_worker(id, |slot, pid| match wear {
+                Wear::Lifetime => log::info!(slot, pid; "worker has lived long enough: replacing it"),
+                Wear::Memory => log::warn!(slot, pid; "worker has more memory than it may have: replacing it"),
+            }),
+            Note::RenewalFailed { slot, failure, delay } => {
+                log::error!(slot; "worker is not replaced: {failure}; trying again in {}", Seconds(delay));
+            }
+            Note::Replaced(id) => self.note_worker(id, |slot, pid| {
+                log::info!(slot, pid; "worker takes its predecessor's place");
+            }),
+            Note::Late(id, time) => self.note_worker(id, |slot, pid| {
+                log::warn!(slot, pid; "worker is not ready after {}", Seconds(time));
+            }),
+            Note::Hung(id) => self.note_worker(id, |slot, pid| {
+                log::error!(slot, pid; "worker is hung: killed");
+            }),
+            Note::NoSuchSlot(slot) => log::warn!(slot; "there is no such slot"),
             Note::ShutdownIn(delay) if delay.is_zero() => log::info!("shutting down"),
             Note::ShutdownIn(delay) => log::info!("shutting down: draining in {}", Seconds(delay)),
             Note::DelaySkipped => log::info!("asked again: draining now"),

@@ -1,22 +1,28 @@
 //! One app: its slots, and what becomes of their workers.
 
 mod backoff;
+mod departing;
 mod exits;
+mod owner;
+mod replacing;
 mod rest;
 mod scaling;
-mod stopping;
 
 use std::time::Duration;
 
 use super::Turn;
-use super::event::{Action, Note, SpawnError, Target, WorkerId};
+use super::event::{Action, Failure, Note, SpawnError, Target, WorkerId};
 use super::policy::{Mode, Policy, Ready};
 use super::signal::Signal;
-use super::slot::{Next, Slot, State};
+use super::slot::{Next, Renewal, Slot, State};
 use super::time::Time;
+use departing::Passed;
 pub(super) use exits::Ended;
+#[cfg(test)]
+pub(super) use replacing::Progress;
+pub(super) use replacing::Roll;
 pub(super) use rest::Rest;
-use stopping::kill_slot;
+pub(super) use scaling::Shrink;
 
 /// How long a killed process may hang in the kernel before it counts as gone.
 pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -30,9 +36,16 @@ pub(super) struct App {
     pub(super) index: usize,
     pub(super) policy: Policy,
     pub(super) slots: Vec<Slot>,
+    /// Of a new slot's first worker: one has proven itself in it.
     pub(super) generation: u32,
+    /// The reload under way.
+    pub(super) roll: Option<Roll>,
+    /// Fewer workers are enough, it seems.
+    pub(super) shrink: Option<Shrink>,
     /// Whether its command has ever run.
     pub(super) ran: bool,
+    /// Whether a worker of it has ever shown that it is ready.
+    pub(super) shows: bool,
     /// The signal that a worker which exits with 0 may be obeying.
     pub(super) obeying: Option<Obeying>,
     /// The first exit status that was not 0 and was a slot's last.
@@ -52,10 +65,13 @@ impl App {
     pub(super) fn new(index: usize, policy: Policy) -> Self {
         Self {
             index,
-            slots: vec![Slot::new(); policy.instances as usize],
+            slots: vec![Slot::new(1); policy.instances as usize],
             policy,
             generation: 1,
+            roll: None,
+            shrink: None,
             ran: false,
+            shows: false,
             obeying: None,
             first_failure: None,
             last_status: None,
@@ -68,26 +84,33 @@ impl App {
         };
         let worker = turn.issue_worker_id();
         slot.state = State::Spawning { worker };
+        let generation = slot.generation;
+        self.act_spawn(worker, number, generation, turn);
+    }
+
+    fn act_spawn(&self, worker: WorkerId, number: usize, generation: u32, turn: &mut Turn<'_>) {
         turn.act(Action::Spawn {
             worker,
             app: self.index,
             slot: slot_number(number),
-            generation: self.generation,
+            generation,
         });
     }
 
     pub(super) fn executed(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
         let now = turn.now.time;
-        let ready_at = match self.policy.ready {
-            // Nobody waits for an init's child to be ready.
-            Ready::Auto if self.policy.mode == Mode::Init => None,
-            Ready::Auto => Some(now + self.policy.presumed_ready_after),
-            Ready::After(delay) => Some(now + delay),
-            Ready::Listen | Ready::Notify => None,
-        };
+        let ready_at = self.presumed_ready_at(now);
         let aged_at = now + self.policy.min_uptime;
+        let late_at = now + self.policy.ready_timeout;
+        let late_at = match self.policy.mode {
+            Mode::Init => None,
+            // It is said of nobody who counts as ready by then.
+            Mode::Cluster => {
+                Some(late_at).filter(|&at| ready_at.is_none_or(|ready_at| at < ready_at))
+            }
+        };
         for slot in &mut self.slots {
-            if slot.state.running() == Some(worker) {
+            if slot.running().any(|running| running == worker) {
                 self.ran = true;
             }
             if slot.state == (State::Spawning { worker }) {
@@ -95,34 +118,115 @@ impl App {
                     worker,
                     ready_at,
                     aged_at,
+                    late_at,
                 };
             }
+        }
+        self.successor_executed(worker, turn);
+    }
+
+    /// When a worker that runs from now on counts as ready although it says
+    /// nothing.
+    fn presumed_ready_at(&self, now: Time) -> Option<Time> {
+        match self.policy.ready {
+            // Nobody waits for an init's child to be ready.
+            Ready::Auto if self.policy.mode == Mode::Init => None,
+            Ready::Auto => Some(now + self.policy.presumed_ready_after),
+            Ready::After(delay) => Some(now + delay),
+            Ready::Listen | Ready::Notify => None,
         }
     }
 
     pub(super) fn became_ready(&mut self, worker: WorkerId, presumed: bool, turn: &mut Turn<'_>) {
-        let proven_at = turn.now.time + self.policy.min_uptime;
-        for slot in &mut self.slots {
+        for number in 0..self.slots.len() {
+            let Some(slot) = self.slots.get_mut(number) else {
+                continue;
+            };
             match slot.state {
                 State::Spawning { worker: of } | State::Starting { worker: of, .. }
                     if of == worker =>
                 {
-                    self.ran = true;
-                    slot.state = State::Ready { worker, proven_at };
                     turn.note(Note::Ready { worker, presumed });
-                    turn.act(Action::Admit(worker));
+                    self.settle_in(number, worker, turn);
                 }
                 State::Spawning { .. }
                 | State::Starting { .. }
                 | State::Ready { .. }
-                | State::Emptying { .. }
-                | State::Draining { .. }
-                | State::Killed { .. }
-                | State::Leftover { .. }
+                | State::Departing { .. }
                 | State::Backoff { .. }
                 | State::Held { .. }
+                | State::Parked
                 | State::Stopped
-                | State::Failed => {}
+                | State::Failed => {
+                    self.successor_ready(number, worker, presumed, turn);
+                    continue;
+                }
+            }
+            self.ran = true;
+            self.shows |= !presumed && self.policy.ready == Ready::Auto;
+        }
+    }
+
+    /// The worker is its slot's, and ready.
+    fn settle_in(&mut self, number: usize, worker: WorkerId, turn: &mut Turn<'_>) {
+        let now = turn.now.time;
+        let renewal = self.renewal(turn);
+        if let Some(slot) = self.slots.get_mut(number) {
+            slot.state = State::Ready {
+                worker,
+                proven_at: now + self.policy.min_uptime,
+                hung_at: None,
+                renewal,
+            };
+            turn.act(Action::Admit(worker));
+        }
+    }
+
+    /// The worker says that it is alive.
+    pub(super) fn alive(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        let Some(timeout) = self.policy.hang_timeout else {
+            return;
+        };
+        for slot in &mut self.slots {
+            if let State::Ready {
+                worker: of,
+                hung_at,
+                ..
+            } = &mut slot.state
+                && *of == worker
+            {
+                *hung_at = Some(turn.now.time + timeout);
+            }
+        }
+    }
+
+    /// Ends a worker that does nothing any more: its connections wait for the
+    /// next one. What it has begun is lost, and nobody could have had that.
+    pub(super) fn hung(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        for number in 0..self.slots.len() {
+            let Some(Slot {
+                state: State::Ready { worker: of, .. },
+                ..
+            }) = self.slots.get(number)
+            else {
+                continue;
+            };
+            if *of == worker {
+                turn.note(Note::Hung(worker));
+                let retry_at = turn.now.time;
+                self.vacate_later(
+                    number,
+                    departing::Manner::Untold,
+                    Next::Retry { retry_at },
+                    turn,
+                );
+                if let Some(Slot {
+                    state: State::Departing { departing, .. },
+                    ..
+                }) = self.slots.get_mut(number)
+                {
+                    departing.kill(turn);
+                }
             }
         }
     }
@@ -136,19 +240,32 @@ impl App {
         serving: bool,
         turn: &mut Turn<'_>,
     ) -> Option<SpawnError> {
+        self.departing_gone(worker);
+        self.successor_failed(worker, Failure::CannotRun(error), turn);
         let number = self.slot_running(worker)?;
-        let wanted = self.slots.get(number)?.wanted && serving;
-        let state = if !wanted {
-            State::Stopped
+        let state = self.slots.get(number)?.state;
+        if let State::Departing { next, .. } = state {
+            match next {
+                Next::Retry { retry_at } => {
+                    self.slots.get_mut(number)?.state = State::Backoff { retry_at };
+                }
+                Next::Hold { .. } | Next::Park | Next::Stop | Next::Fail => {
+                    self.vacate(number, next, turn);
+                }
+            }
+            return None;
+        }
+        if !serving {
+            self.vacate(number, Next::Stop, turn);
         } else if error == SpawnError::Exhausted {
             let delay = SPAWN_RETRY.min(self.policy.backoff_max);
             turn.note(Note::SpawnRetryIn {
                 slot: slot_number(number),
                 delay,
             });
-            State::Backoff {
+            self.slots.get_mut(number)?.state = State::Backoff {
                 retry_at: turn.now.time + delay,
-            }
+            };
         } else {
             self.last_status = Some(error.status());
             turn.note(Note::CannotRun(worker));
@@ -158,25 +275,34 @@ impl App {
             }
             let next = self.after_failure(number, turn);
             self.vacate(number, next, turn);
-            return None;
-        };
-        self.slots.get_mut(number)?.state = state;
+        }
         None
     }
 
     pub(super) fn group_gone(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
         for number in 0..self.slots.len() {
-            if let Some(Slot {
-                state: State::Leftover {
-                    worker: of, next, ..
-                },
-                ..
-            }) = self.slots.get(number)
-                && *of == worker
+            let Some(slot) = self.slots.get_mut(number) else {
+                continue;
+            };
+            if let State::Departing { departing, next } = slot.state
+                && departing.worker == worker
+                && departing.running().is_none()
             {
-                let next = *next;
                 self.vacate(number, next, turn);
+            } else if let Some(departing) = slot.departing
+                && departing.worker == worker
+                && departing.running().is_none()
+            {
+                slot.departing = None;
             }
+        }
+    }
+
+    fn departing_gone(&mut self, worker: WorkerId) {
+        for slot in &mut self.slots {
+            slot.departing = slot
+                .departing
+                .filter(|departing| departing.worker != worker);
         }
     }
 
@@ -208,6 +334,7 @@ impl App {
                 });
                 State::Held { retry_at }
             }
+            Next::Park => State::Parked,
             Next::Stop => State::Stopped,
             Next::Fail => State::Failed,
         };
@@ -229,79 +356,102 @@ impl App {
             let until = turn.now.time + self.policy.grace;
             self.obeying = Some(Obeying { signal, until });
         }
-        for slot in &self.slots {
-            if let Some(worker) = slot.state.running() {
-                turn.act(Action::Signal {
-                    worker,
-                    to,
-                    signal,
-                    value,
-                });
-            }
+        for worker in self.slots.iter().flat_map(Slot::running) {
+            turn.act(Action::Signal {
+                worker,
+                to,
+                signal,
+                value,
+            });
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.slots
-            .iter()
-            .filter_map(|slot| slot.state.deadline())
-            .min()
+        let shrink_at = self.shrink.map(|shrink| shrink.at);
+        let slots = self.slots.iter().filter_map(Slot::deadline);
+        slots.chain(shrink_at).min()
     }
 
     /// Does what is due. Returns whether a worker had to be killed.
-    pub(super) fn pass_deadlines(&mut self, serving: bool, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn pass_deadlines(&mut self, turn: &mut Turn<'_>) -> bool {
         let mut killed = false;
+        self.pass_shrink_deadline(turn);
         for number in 0..self.slots.len() {
-            let Some(slot) = self.slots.get_mut(number) else {
-                continue;
-            };
-            if slot
-                .state
-                .deadline()
-                .is_none_or(|deadline| deadline > turn.now.time)
-            {
-                continue;
-            }
-            match slot.state {
-                State::Starting { worker, .. } => self.became_ready(worker, true, turn),
-                State::Emptying { worker, .. } => self.emptied(worker, turn),
-                State::Draining { worker, .. }
-                | State::Leftover {
-                    worker,
-                    killed: false,
-                    ..
-                } => {
-                    turn.note(Note::Killed(worker));
-                    if let Some(state) = kill_slot(slot.state, turn) {
-                        slot.state = state;
-                        killed = true;
-                    }
-                }
-                State::Killed { worker, .. } => {
-                    turn.note(Note::Unkillable(worker));
-                    let next = self.after_asked_exit(number, serving, turn.now.time);
-                    self.vacate(number, next, turn);
-                }
-                State::Leftover {
-                    worker,
-                    next,
-                    killed: true,
-                    ..
-                } => {
-                    turn.note(Note::Unkillable(worker));
-                    self.vacate(number, next, turn);
-                }
-                State::Backoff { .. } | State::Held { .. } => self.spawn(number, turn),
-                State::Spawning { .. } | State::Ready { .. } | State::Stopped | State::Failed => {}
-            }
+            killed |= self.pass_slot_deadlines(number, turn);
         }
         killed
     }
 
-    pub(super) fn is_vacant(&self) -> bool {
-        self.slots.iter().all(|slot| slot.state.worker().is_none())
+    fn pass_slot_deadlines(&mut self, number: usize, turn: &mut Turn<'_>) -> bool {
+        let now = turn.now.time;
+        let mut killed = false;
+        let Some(slot) = self.slots.get_mut(number) else {
+            return false;
+        };
+        if let Some(departing) = &mut slot.departing {
+            match departing.pass_deadline(&self.policy, turn) {
+                Passed::Nothing => {}
+                Passed::Killed => killed = true,
+                Passed::GivenUp => slot.departing = None,
+            }
+        }
+        match &mut slot.state {
+            State::Starting {
+                worker,
+                ready_at,
+                late_at,
+                ..
+            } => {
+                let worker = *worker;
+                if ready_at.is_some_and(|ready_at| ready_at <= now) {
+                    self.became_ready(worker, true, turn);
+                } else if late_at.is_some_and(|late_at| late_at <= now) {
+                    *late_at = None;
+                    turn.note(Note::Late(worker, self.policy.ready_timeout));
+                }
+            }
+            State::Ready {
+                worker,
+                hung_at,
+                renewal,
+                ..
+            } => {
+                if let Renewal::At { time, wear } = *renewal
+                    && time <= now
+                {
+                    *renewal = Renewal::Due(wear);
+                }
+                if hung_at.is_some_and(|hung_at| hung_at <= now) {
+                    let worker = *worker;
+                    self.hung(worker, turn);
+                }
+            }
+            State::Departing { departing, next } => {
+                let next = *next;
+                match departing.pass_deadline(&self.policy, turn) {
+                    Passed::Nothing => {}
+                    Passed::Killed => killed = true,
+                    Passed::GivenUp => self.vacate(number, next, turn),
+                }
+            }
+            State::Backoff { retry_at } | State::Held { retry_at } => {
+                if *retry_at <= now {
+                    self.spawn(number, turn);
+                }
+            }
+            State::Spawning { .. } | State::Parked | State::Stopped | State::Failed => {}
+        }
+        self.pass_successor_deadline(number, turn);
+        killed
     }
 
+    pub(super) fn is_vacant(&self) -> bool {
+        self.slots
+            .iter()
+            .all(|slot| slot.workers().next().is_none())
+    }
+
+    /// The slot whose own worker this is, and runs.
     fn slot_running(&self, worker: WorkerId) -> Option<usize> {
         self.slots
             .iter()

@@ -14,6 +14,7 @@ impl Supervisor {
             Phase::Serving => {
                 let delay = self.longest(|policy| policy.drain_delay);
                 turn.note(Note::ShutdownIn(delay));
+                self.each_app(|app| app.stop_replacing(turn));
                 self.cause = Some(Cause::Requested(signal));
                 if delay.is_zero() {
                     self.begin_drain(Cause::Requested(signal), turn);
@@ -26,8 +27,12 @@ impl Supervisor {
             Phase::Leaving { .. } => {
                 turn.note(Note::DelaySkipped);
                 self.begin_drain(Cause::Requested(signal), turn);
+                self.each_app(|app| app.hurry(turn));
             }
-            Phase::Draining { .. } if self.requests < 3 => turn.note(Note::NextRequestKills),
+            Phase::Draining { .. } if self.requests < 3 => {
+                turn.note(Note::NextRequestKills);
+                self.each_app(|app| app.hurry(turn));
+            }
             Phase::Draining { .. } => {
                 turn.note(Note::Forced);
                 let mut killed = false;

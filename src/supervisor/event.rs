@@ -132,14 +132,125 @@ pub enum Event {
     },
     /// No process is left in the worker's process group.
     GroupGone(WorkerId),
-    /// No connection waits for the worker that has been turned away from, and
-    /// none is about to.
+    /// The worker that has been turned away from owes no client anything: no
+    /// connection waits for it, and none is about to.
     Emptied(WorkerId),
+    /// The worker says that it is on its way out.
+    Stopping(WorkerId),
+    /// The worker says that it is alive.
+    Alive(WorkerId),
+    /// The worker takes nothing of what waits for it, or says that it hangs.
+    Hung(WorkerId),
+    /// The worker is to be replaced.
+    Worn(WorkerId, Wear),
+    /// The worker asks for this long, from now on, to become ready.
+    Extended(WorkerId, Duration),
     /// Workers cannot share the port that this one has: it is the only one
     /// that can run.
     SharingLost(WorkerId),
     /// Clinit has no child left.
     TreeGone,
+    /// The CPUs that clinit may use are enough for this many workers now.
+    Resized(u32),
+    /// Somebody asks for something.
+    Asked(Request),
+}
+
+/// What a person or a program asks of clinit, other than by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Request {
+    /// Replace every worker, without losing a connection.
+    Reload,
+    /// Have this many workers.
+    Scale(Scale),
+    /// End these workers and start new ones.
+    Restart(Whom),
+    /// End these workers and start none in their place.
+    Stop(Whom),
+    /// Start workers where there are none.
+    Start(Whom),
+    /// Take this slot out of the count.
+    Delete(u32),
+    /// Send these workers' main processes a signal.
+    Forward(Signal, Whom),
+}
+
+/// A number of workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scale {
+    /// So many.
+    To(u32),
+    /// So many more, or fewer.
+    By(i32),
+}
+
+/// Whose workers are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Whom {
+    /// Everybody's.
+    All,
+    /// That of the slot with this number.
+    Slot(u32),
+}
+
+impl Whom {
+    pub(super) fn includes(self, number: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Slot(slot) => u32::try_from(number) == Ok(slot),
+        }
+    }
+}
+
+/// Why a worker that does its work is to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wear {
+    /// It has lived for as long as a worker may.
+    Lifetime,
+    /// It has more memory than a worker may have.
+    Memory,
+}
+
+/// Why a successor did not take its predecessor's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// It ended.
+    Exited(Exit),
+    /// It could not be started.
+    CannotRun(SpawnError),
+    /// It was not ready within this time.
+    NotReady(Duration),
+    /// It put itself into the background.
+    Backgrounded,
+    /// It cannot have the port beside its predecessor.
+    CannotShare,
+    /// Clinit is to end.
+    Shutdown,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(exit) => write!(f, "the new worker {exit}"),
+            Self::CannotRun(error) => f.write_str(match error {
+                SpawnError::Exhausted => "there is no room for another process",
+                SpawnError::NotFound => "the command is not found",
+                SpawnError::NotExecutable => "the command cannot be executed",
+                SpawnError::Setup => "the new worker cannot be set up",
+            }),
+            Self::NotReady(time) => {
+                let seconds = time.as_secs_f64();
+                write!(f, "the new worker was not ready within {seconds} s")
+            }
+            Self::Backgrounded => f.write_str(
+                "the new worker put itself into the background: run it in the foreground",
+            ),
+            Self::CannotShare => {
+                f.write_str("the new worker cannot have the port beside its predecessor")
+            }
+            Self::Shutdown => f.write_str("clinit is to end"),
+        }
+    }
 }
 
 /// Whether a worker that has exited had taken a connection.
@@ -192,11 +303,12 @@ pub enum Action {
     /// Give the worker new connections: it is ready.
     Admit(WorkerId),
     /// Give the worker no new connection: it is to stop. Answered by
-    /// `Emptied` once none waits for it.
+    /// `Emptied` once it owes no client anything.
     TurnAway(WorkerId),
     /// Stop clinit itself, as the terminal asked, unless it is PID 1.
     SuspendSelf,
-    /// Close clinit's own copies of the listeners.
+    /// Let no new connection in, and close clinit's own copies of the
+    /// listeners once their queues are empty.
     CloseListeners,
     /// TERM to every process left below clinit. Answered by `TreeGone` once,
     /// or as soon as, there is none.
@@ -278,8 +390,44 @@ pub enum Note {
     Scaled(u32),
     /// The number of workers stays: it is at its bound.
     ScaleRefused(u32),
-    /// A reload was asked for, and this version has none.
-    NoReload,
+    /// The number of workers will be this after the delay, unless the CPUs are
+    /// given back.
+    ShrinkIn(u32, Duration),
+    /// Every worker is being replaced by one of this generation.
+    Reloading(u32),
+    /// A reload is under way; the next one will be of this generation.
+    ReloadQueued(u32),
+    /// Every worker is of this generation.
+    Reloaded(u32),
+    /// The reload ended, and the slots whose workers are not replaced keep
+    /// them.
+    ReloadFailed {
+        /// The generation that it did not come to.
+        generation: u32,
+        /// Why.
+        failure: Failure,
+        /// Whether some workers had been replaced by then.
+        partial: bool,
+    },
+    /// A worker is to be replaced.
+    Renewing(WorkerId, Wear),
+    /// It was not.
+    RenewalFailed {
+        /// The number of its slot.
+        slot: u32,
+        /// Why not.
+        failure: Failure,
+        /// When it is tried again.
+        delay: Duration,
+    },
+    /// The successor takes its slot's place.
+    Replaced(WorkerId),
+    /// The worker is not ready yet after this time.
+    Late(WorkerId, Duration),
+    /// The worker is hung, and is killed.
+    Hung(WorkerId),
+    /// There is no such slot.
+    NoSuchSlot(u32),
     /// A shutdown begins; its first stop signal comes after this delay.
     ShutdownIn(Duration),
     /// A further request: the drain delay is over.

@@ -14,17 +14,19 @@
 mod invariants;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::mem::discriminant;
 use std::time::Duration;
 
-use super::policy::{Mode, Policy, Ready, Restart};
-use super::slot::{Next, Slot, State};
+use super::app::App;
+use super::policy::{Drain, Mode, Policy, Ready, Restart, Surge};
+use super::slot::{Departing, Next, Renewal, Slot, Stage, State, Trial};
 use super::tests::policy;
 use super::{
-    Arrival, Event, Exit, Now, Phase, Served, Signal, SpawnError, Supervisor, Time, WorkerId,
+    Arrival, Event, Exit, Now, Phase, Request, Scale, Served, Signal, SpawnError, Supervisor, Time,
+    Wear, Whom, WorkerId,
 };
 use invariants::{Step, Violation, comes_to_rest};
 
@@ -63,7 +65,7 @@ fn after(supervisor: &Supervisor, elapsed: Duration) -> Supervisor {
         // It is forgotten once it is over and no slot waits for the others.
         let waits = |slot: &Slot| match slot.state {
             State::Held { .. } => true,
-            State::Leftover { next, .. } => matches!(next, Next::Hold { .. }),
+            State::Departing { next, .. } => matches!(next, Next::Hold { .. }),
             _ => false,
         };
         let waiting = app.slots.iter().any(waits);
@@ -73,10 +75,16 @@ fn after(supervisor: &Supervisor, elapsed: Duration) -> Supervisor {
         if let Some(obeying) = &mut app.obeying {
             shift(&mut obeying.until);
         }
+        if let Some(shrink) = &mut app.shrink {
+            shift(&mut shrink.at);
+        }
         for slot in &mut app.slots {
             match &mut slot.state {
                 State::Starting {
-                    ready_at, aged_at, ..
+                    ready_at,
+                    aged_at,
+                    late_at,
+                    ..
                 } => {
                     // How long ago a deadline passed matters to a silent
                     // worker's proof alone, which `min_uptime` bounds.
@@ -84,51 +92,111 @@ fn after(supervisor: &Supervisor, elapsed: Duration) -> Supervisor {
                         *ready_at = (*ready_at - elapsed).max(NOW - app.policy.min_uptime);
                     }
                     shift(aged_at);
+                    late_at.iter_mut().for_each(shift);
                 }
-                State::Ready { proven_at, .. } => shift(proven_at),
-                State::Emptying {
-                    stop_at, kill_at, ..
+                State::Ready {
+                    proven_at,
+                    hung_at,
+                    renewal,
+                    ..
                 } => {
-                    shift(stop_at);
-                    shift(kill_at);
+                    shift(proven_at);
+                    hung_at.iter_mut().for_each(shift);
+                    if let Renewal::At { time, .. } = renewal {
+                        shift(time);
+                    }
                 }
-                State::Draining { kill_at, .. } => shift(kill_at),
-                State::Killed { gone_by, .. } => shift(gone_by),
-                State::Leftover { until, next, .. } => {
-                    shift(until);
+                State::Departing { departing, next } => {
+                    shift_departing(departing, &shift);
                     match next {
                         Next::Retry { retry_at } | Next::Hold { retry_at } => shift(retry_at),
-                        Next::Stop | Next::Fail => {}
+                        Next::Park | Next::Stop | Next::Fail => {}
                     }
                 }
                 State::Backoff { retry_at } | State::Held { retry_at } => shift(retry_at),
-                State::Spawning { .. } | State::Stopped | State::Failed => {}
+                State::Spawning { .. } | State::Parked | State::Stopped | State::Failed => {}
+            }
+            if let Some(successor) = &mut slot.successor {
+                match &mut successor.trial {
+                    Trial::Spawning { fail_at } => shift(fail_at),
+                    Trial::Starting { ready_at, fail_at } => {
+                        ready_at.iter_mut().for_each(shift);
+                        shift(fail_at);
+                    }
+                    Trial::Settling { settled_at } => shift(settled_at),
+                }
+            }
+            if let Some(departing) = &mut slot.departing {
+                shift_departing(departing, &shift);
             }
         }
     }
     supervisor
 }
 
-/// Gives the workers the lowest numbers, in the order of their slots.
+fn shift_departing(departing: &mut Departing, shift: &impl Fn(&mut Time)) {
+    match &mut departing.stage {
+        Stage::Emptying { stop_at, kill_at } => {
+            shift(stop_at);
+            shift(kill_at);
+        }
+        Stage::Draining { kill_at } => shift(kill_at),
+        Stage::Killed { gone_by } => shift(gone_by),
+        Stage::Leftover { until, .. } => shift(until),
+    }
+}
+
+/// Gives the workers the lowest numbers, in the order of their slots, and
+/// likewise the generations in the order of their age.
 fn renumbered(mut supervisor: Supervisor) -> Supervisor {
     let mut next = 0;
+    let mut renumber = |worker: &mut WorkerId| {
+        *worker = WorkerId(next);
+        next += 1;
+    };
     for slot in supervisor.apps.iter_mut().flat_map(|app| &mut app.slots) {
         match &mut slot.state {
             State::Spawning { worker }
             | State::Starting { worker, .. }
             | State::Ready { worker, .. }
-            | State::Emptying { worker, .. }
-            | State::Draining { worker, .. }
-            | State::Killed { worker, .. }
-            | State::Leftover { worker, .. } => {
-                *worker = WorkerId(next);
-                next += 1;
-            }
-            State::Backoff { .. } | State::Held { .. } | State::Stopped | State::Failed => {}
+            | State::Departing {
+                departing: Departing { worker, .. },
+                ..
+            } => renumber(worker),
+            State::Backoff { .. }
+            | State::Held { .. }
+            | State::Parked
+            | State::Stopped
+            | State::Failed => {}
+        }
+        if let Some(successor) = &mut slot.successor {
+            renumber(&mut successor.worker);
+        }
+        if let Some(departing) = &mut slot.departing {
+            renumber(&mut departing.worker);
         }
     }
     supervisor.next_worker = next;
+    for app in &mut supervisor.apps {
+        let mut known: Vec<u32> = generations(app).map(|generation| *generation).collect();
+        known.sort_unstable();
+        known.dedup();
+        for generation in generations(app) {
+            let rank = known.binary_search(generation).unwrap();
+            *generation = u32::try_from(rank).unwrap();
+        }
+    }
     supervisor
+}
+
+fn generations(app: &mut App) -> impl Iterator<Item = &mut u32> {
+    let slots = app.slots.iter_mut().flat_map(|slot| {
+        let successor = slot.successor.iter_mut();
+        let successor = successor.map(|successor| &mut successor.generation);
+        successor.chain([&mut slot.generation])
+    });
+    let roll = app.roll.iter_mut().map(|roll| &mut roll.to);
+    slots.chain(roll).chain([&mut app.generation])
 }
 
 fn slots(supervisor: &Supervisor) -> impl Iterator<Item = &Slot> {
@@ -141,77 +209,133 @@ fn policy_of(supervisor: &Supervisor) -> &Policy {
 
 // ---- what can happen ----
 
-fn moves(supervisor: &Supervisor) -> Vec<Move> {
-    let mut moves = vec![
-        Move::Wait,
-        Move::Take(Event::DeadlineReached),
-        Move::Take(Event::TreeGone),
-    ];
-    let signals = [
-        (Signal::TERM, false),
-        (Signal::HUP, false),
-        (Signal::HUP, true),
-        (Signal::TTIN, false),
-        (Signal::TTOU, false),
-        (Signal::TTOU, true),
-        (Signal::TSTP, false),
-        (Signal::CONT, false),
-        (Signal::USR1, false),
-        (Signal::CHLD, true),
-    ];
-    for (signal, from_kernel) in signals {
-        moves.push(Move::Take(Event::Signal(Arrival {
+/// What may happen in a search: all that there is would be too much for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Theme {
+    /// Starts, exits and signals, with every trait that an exit may have.
+    Lives,
+    /// A reload, beside all that may be told of a worker then.
+    Reloads,
+    /// Reloads of several slots, beside plain exits and the end.
+    Rolls,
+    /// Reloads, while the number of workers changes.
+    ReloadsAndScales,
+    /// The CPUs become more and fewer.
+    Resizes,
+    /// Workers that are worn, hung, or leave by themselves.
+    Wear,
+    /// Slots that are stopped, started and restarted.
+    Owner,
+}
+
+fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
+    let mut events = vec![Event::DeadlineReached, Event::TreeGone];
+    let signals: &[_] = match theme {
+        Theme::Lives => &[
+            (Signal::TERM, false),
+            (Signal::HUP, true),
+            (Signal::TTIN, false),
+            (Signal::TTOU, false),
+            (Signal::TTOU, true),
+            (Signal::TSTP, false),
+            (Signal::CONT, false),
+            (Signal::USR1, false),
+            (Signal::CHLD, true),
+        ],
+        Theme::Reloads | Theme::Rolls => &[(Signal::TERM, false), (Signal::HUP, false)],
+        Theme::ReloadsAndScales => &[(Signal::HUP, false), (Signal::TTIN, false)],
+        Theme::Resizes | Theme::Wear => &[(Signal::TERM, false)],
+        Theme::Owner => &[(Signal::HUP, false)],
+    };
+    events.extend(signals.iter().map(|&(signal, from_kernel)| {
+        Event::Signal(Arrival {
             signal,
             value: None,
             from_kernel,
-        })));
+        })
+    }));
+    match theme {
+        Theme::Lives | Theme::Reloads | Theme::Rolls | Theme::Wear => {}
+        Theme::ReloadsAndScales => events.push(Event::Asked(Request::Scale(Scale::By(-1)))),
+        Theme::Resizes => events.extend([1, 2].map(Event::Resized)),
+        Theme::Owner => {
+            events.extend([
+                Event::Asked(Request::Restart(Whom::Slot(0))),
+                Event::Asked(Request::Stop(Whom::Slot(0))),
+                Event::Asked(Request::Start(Whom::All)),
+                Event::Asked(Request::Delete(1)),
+                Event::Asked(Request::Forward(Signal::USR1, Whom::Slot(0))),
+            ]);
+        }
     }
     // One worker that nobody has: its news came late.
     let stale = WorkerId(u32::MAX);
-    let workers = slots(supervisor).filter_map(|slot| slot.state.worker());
+    let workers = slots(supervisor).flat_map(Slot::workers);
     for worker in workers.chain([stale]) {
-        moves.extend(
-            [
-                Event::Executed(worker),
-                Event::Ready(worker),
-                Event::GroupGone(worker),
-                Event::Emptied(worker),
-                Event::SharingLost(worker),
-            ]
-            .map(Move::Take),
-        );
-        let errors = [
-            SpawnError::Exhausted,
-            SpawnError::NotFound,
-            SpawnError::NotExecutable,
-            SpawnError::Setup,
-        ];
-        moves.extend(errors.map(|error| Move::Take(Event::SpawnFailed(worker, error))));
-        let exit = |code, served, awaited, backgrounded| {
-            let exit = Exit::Code(code);
-            Move::Take(Event::Exited {
-                worker,
-                exit,
-                served,
-                awaited,
-                backgrounded,
-            })
-        };
-        moves.extend([
+        events.extend(news(worker, theme));
+    }
+    [Move::Wait]
+        .into_iter()
+        .chain(events.into_iter().map(Move::Take))
+        .collect()
+}
+
+/// What may be told of a worker.
+fn news(worker: WorkerId, theme: Theme) -> Vec<Event> {
+    let exit = |code, served, awaited, backgrounded| {
+        let exit = Exit::Code(code);
+        Event::Exited {
+            worker,
+            exit,
+            served,
+            awaited,
+            backgrounded,
+        }
+    };
+    let mut events = vec![
+        Event::Ready(worker),
+        Event::GroupGone(worker),
+        exit(3, Served::Unknown, false, false),
+    ];
+    if matches!(theme, Theme::Lives | Theme::Reloads | Theme::Wear) {
+        events.extend([
+            Event::Executed(worker),
+            Event::Emptied(worker),
+            Event::SpawnFailed(worker, SpawnError::NotFound),
+        ]);
+    }
+    match theme {
+        Theme::Lives => events.extend([
+            Event::SharingLost(worker),
+            Event::SpawnFailed(worker, SpawnError::Exhausted),
+            Event::SpawnFailed(worker, SpawnError::NotExecutable),
+            Event::SpawnFailed(worker, SpawnError::Setup),
             exit(0, Served::Unknown, false, false),
-            exit(3, Served::Unknown, false, false),
             exit(3, Served::Unknown, true, false),
             exit(3, Served::Someone, false, false),
             exit(3, Served::Itself, false, false),
             exit(0, Served::Unknown, false, true),
-        ]);
+        ]),
+        Theme::Reloads => events.extend([
+            Event::SharingLost(worker),
+            exit(0, Served::Unknown, false, true),
+        ]),
+        Theme::Wear => events.extend([
+            Event::Alive(worker),
+            Event::Hung(worker),
+            Event::Stopping(worker),
+            Event::Worn(worker, Wear::Memory),
+            Event::Extended(worker, 2 * STEP),
+        ]),
+        Theme::Rolls | Theme::ReloadsAndScales | Theme::Resizes | Theme::Owner => {}
     }
-    moves
+    events
 }
 
 // ---- the search ----
 
 struct Search {
+    theme: Theme,
     states: Vec<Supervisor>,
     known: HashMap<Supervisor, usize>,
     /// The state and the move that each state was first reached by.
@@ -220,9 +344,10 @@ struct Search {
 }
 
 impl Search {
-    fn run(policy: Policy) -> Self {
+    fn run(theme: Theme, policy: Policy) -> Self {
         let start = renumbered(after(&Supervisor::new(policy), Duration::ZERO));
         let mut search = Self {
+            theme,
             states: vec![start.clone()],
             known: HashMap::from([(start, 0)]),
             reached_by: vec![None],
@@ -233,7 +358,7 @@ impl Search {
             if let Err(violation) = comes_to_rest(&state) {
                 search.report(next, None, &violation);
             }
-            for step in moves(&state) {
+            for step in moves(&state, search.theme) {
                 search.take(next, &state, step);
             }
             next += 1;
@@ -316,16 +441,40 @@ fn two_slots() -> Policy {
     }
 }
 
+/// The kinds of what slots and workers have been seen to be.
+fn kinds(slot: &Slot) -> Vec<String> {
+    let name = |debug: String| {
+        debug
+            .split([' ', '{'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let state = match slot.state {
+        State::Departing { departing, .. } => name(format!("{:?}", departing.stage)),
+        state => name(format!("{state:?}")),
+    };
+    let successor = slot.successor.map(|it| name(format!("{:?}", it.trial)));
+    let departing = slot.departing.map(|it| name(format!("{:?}", it.stage)));
+    let successor = successor.map(|kind| format!("successor {kind}"));
+    let departing = departing.map(|kind| format!("beside {kind}"));
+    [state]
+        .into_iter()
+        .chain(successor)
+        .chain(departing)
+        .collect()
+}
+
 /// Explores a configuration and requires it to meet so many kinds of slot
 /// states, and every phase that its delays do not skip: what the explorer
 /// never meets would be unexplored, not correct.
-fn explore(name: &str, policy: Policy, slot_states: usize, phases: usize) {
-    let search = Search::run(policy);
-    let met: HashSet<_> = search
+fn explore(name: &str, theme: Theme, policy: Policy, slot_states: usize, phases: usize) {
+    let search = Search::run(theme, policy);
+    let met: BTreeSet<_> = search
         .states
         .iter()
         .flat_map(slots)
-        .map(|slot| discriminant(&slot.state))
+        .flat_map(kinds)
         .collect();
     let met_phases: HashSet<_> = search
         .states
@@ -342,7 +491,7 @@ fn explore(name: &str, policy: Policy, slot_states: usize, phases: usize) {
     assert_eq!(
         (met.len(), met_phases.len()),
         (slot_states, phases),
-        "{name}"
+        "{name} {met:?}"
     );
 }
 
@@ -354,41 +503,110 @@ fn init_mode_keeps_the_invariants() {
         drain_delay: Duration::ZERO,
         ..one_slot()
     };
-    explore("init mode", policy, 6, 4);
+    explore("init mode", Theme::Lives, policy, 6, 4);
 }
 
 #[test]
 fn one_slot_keeps_the_invariants() {
     // A single slot that is held ends it all: nobody sees it held.
-    explore("one slot", one_slot(), 9, 6);
+    explore("one slot", Theme::Lives, one_slot(), 10, 6);
     let policy = Policy {
         ready: Ready::Notify,
         drain_delay: Duration::ZERO,
         ..one_slot()
     };
-    explore("one slot, notify, no delay", policy, 9, 5);
+    explore("one slot, notify, no delay", Theme::Lives, policy, 10, 5);
     explore(
         "one slot, never",
+        Theme::Lives,
         Policy {
             restart: Restart::Never,
             ..one_slot()
         },
-        9,
+        10,
         6,
     );
 }
 
 #[test]
 fn two_slots_keep_the_invariants() {
-    explore("two slots", two_slots(), 11, 4);
+    let policy = Policy {
+        drain: Drain::Signal,
+        ..two_slots()
+    };
+    explore("two slots", Theme::Lives, policy, 10, 4);
 }
 
 #[test]
 fn two_slots_that_may_finish_keep_the_invariants() {
     let policy = Policy {
         restart: Restart::OnFailure,
+        drain: Drain::Signal,
         ..two_slots()
     };
     // A worker that leaves with 0 has finished: none is held.
-    explore("two slots, on-failure", policy, 10, 4);
+    explore("two slots, on-failure", Theme::Lives, policy, 9, 4);
+}
+
+/// What is quick where it is not what is looked into: a worker is ready at
+/// once, and nobody is waited for.
+fn quick() -> Policy {
+    Policy {
+        ready_timeout: Duration::ZERO,
+        settle: Duration::ZERO,
+        min_uptime: Duration::ZERO,
+        max_restarts: 2,
+        drain: Drain::Signal,
+        ..two_slots()
+    }
+}
+
+#[test]
+fn a_reload_keeps_the_invariants() {
+    explore("reloads, one slot", Theme::Reloads, one_slot(), 17, 6);
+}
+
+#[test]
+fn reloads_of_two_slots_keep_the_invariants() {
+    let policy = Policy {
+        settle: STEP,
+        ..quick()
+    };
+    explore("reloads, two slots", Theme::Rolls, policy, 12, 4);
+}
+
+#[test]
+fn reloads_and_scaling_keep_the_invariants() {
+    let policy = Policy {
+        surge: Surge::Workers(2),
+        ..quick()
+    };
+    explore(
+        "reloads and scaling",
+        Theme::ReloadsAndScales,
+        policy,
+        11,
+        4,
+    );
+}
+
+#[test]
+fn resizes_keep_the_invariants() {
+    explore("resizes", Theme::Resizes, quick(), 7, 4);
+}
+
+#[test]
+fn worn_workers_keep_the_invariants() {
+    let policy = Policy {
+        max_lifetime: Some(2 * STEP),
+        hang_timeout: Some(STEP),
+        drain_delay: Duration::ZERO,
+        ..one_slot()
+    };
+    explore("worn, one slot", Theme::Wear, policy, 17, 5);
+}
+
+#[test]
+fn what_an_owner_asks_keeps_the_invariants() {
+    explore("owner, two slots", Theme::Owner, quick(), 12, 4);
 }

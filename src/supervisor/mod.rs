@@ -26,16 +26,17 @@
 //!
 //! 1. An exited child is reaped in the loop turn that learns of it; no status
 //!    is lost.
-//! 2. A slot has at most one worker.
-//! 3. *(A predecessor drains only after its successor is ready and settled:
-//!    there is no reload yet.)*
+//! 2. A slot has at most one current worker (starting or ready), one successor
+//!    within the surge, and one draining predecessor; the next replacement
+//!    waits for that one.
+//! 3. A predecessor drains only after its successor is ready and settled.
 //! 4. Once workers are being stopped for good nothing is spawned.
 //! 5. Every draining worker has a kill deadline, set when draining starts.
 //! 6. Clinit exits only when every worker is reaped, or 1 s after KILL (a
 //!    process in D state), and never while serving can go on.
 //! 7. A listener lives until a shutdown's drain delay is over, whatever its
 //!    workers do.
-//! 8. *(A failed canary changes nothing: there is no reload yet.)*
+//! 8. A failed canary changes nothing.
 //! 9. Restarts are bounded by backoff; giving up needs every slot to fail.
 //! 10. No input makes clinit exit or block; memory is bounded.
 #![forbid(unsafe_code)]
@@ -57,7 +58,8 @@ use std::time::Duration;
 
 use app::{App, Ended, KILL_TIMEOUT, Rest};
 pub use event::{
-    Action, Arrival, Cause, Event, Exit, Note, Outcome, Served, SpawnError, Target, WorkerId,
+    Action, Arrival, Cause, Event, Exit, Failure, Note, Outcome, Request, Scale, Served,
+    SpawnError, Target, Wear, Whom, WorkerId,
 };
 use policy::{Mode, Policy};
 pub use signal::Signal;
@@ -155,6 +157,9 @@ impl Supervisor {
         };
         self.take_in(event, &mut turn);
         self.move_on(event, &mut turn);
+        if self.phase == Phase::Serving {
+            self.each_app(|app| app.replace(&mut turn));
+        }
         let actions = turn.actions;
         self.next_worker = next_worker;
         actions
@@ -219,11 +224,24 @@ impl Supervisor {
                 self.each_app(|app| app.exited(worker, ended, serving, turn));
             }
             Event::GroupGone(worker) => self.each_app(|app| app.group_gone(worker, turn)),
+            Event::Alive(worker) => self.each_app(|app| app.alive(worker, turn)),
+            Event::Extended(worker, by) => {
+                self.each_app(|app| app.extended(worker, by, turn.now.time));
+            }
+            Event::Hung(worker) if serving => self.each_app(|app| app.hung(worker, turn)),
+            Event::Stopping(worker) if serving => self.each_app(|app| app.stopping(worker, turn)),
+            Event::Worn(worker, wear) => self.each_app(|app| app.worn(worker, wear)),
+            Event::Resized(to) if serving => self.each_app(|app| app.resized(to, turn)),
+            Event::Asked(request) if serving => self.grant(request, turn),
             Event::Emptied(worker) => self.each_app(|app| app.emptied(worker, turn)),
             Event::SharingLost(worker) if serving => {
                 self.each_app(|app| app.keep_only(worker, turn));
             }
-            Event::SharingLost(_) => {}
+            Event::SharingLost(_)
+            | Event::Hung(_)
+            | Event::Stopping(_)
+            | Event::Resized(_)
+            | Event::Asked(_) => {}
             Event::TreeGone => match self.phase {
                 Phase::Sweeping { .. } | Phase::Killing { .. } => self.leave(turn),
                 Phase::Serving | Phase::Leaving { .. } | Phase::Draining { .. } | Phase::Over => {}
@@ -234,8 +252,12 @@ impl Supervisor {
     /// Follows up on what the slots have come to.
     fn move_on(&mut self, event: Event, turn: &mut Turn<'_>) {
         match self.phase {
-            // A signal may take slots away; it brings none to rest.
-            Phase::Serving | Phase::Leaving { .. } if matches!(event, Event::Signal(_)) => {}
+            // Who asks may take slots away, and brings none to rest.
+            Phase::Serving | Phase::Leaving { .. }
+                if matches!(
+                    event,
+                    Event::Signal(_) | Event::Asked(_) | Event::Resized(_)
+                ) => {}
             Phase::Serving | Phase::Leaving { .. } => {
                 let just_failed = matches!(event, Event::Exited { .. } | Event::SpawnFailed(..));
                 let Some(rest) = self.rest(just_failed, turn.now.time) else {
@@ -283,9 +305,9 @@ impl Supervisor {
         let Arrival { signal, value, .. } = arrival;
         match Meaning::of(arrival, self.mode) {
             Meaning::Shutdown => self.request_shutdown(signal, turn),
-            Meaning::Reload => turn.note(Note::NoReload),
-            Meaning::ScaleUp if self.is_serving() => self.each_app(|app| app.scale_up(turn)),
-            Meaning::ScaleDown if self.is_serving() => self.each_app(|app| app.scale_down(turn)),
+            Meaning::Reload => self.grant_if_serving(Request::Reload, turn),
+            Meaning::ScaleUp => self.grant_if_serving(Request::Scale(Scale::By(1)), turn),
+            Meaning::ScaleDown => self.grant_if_serving(Request::Scale(Scale::By(-1)), turn),
             Meaning::Suspend => {
                 self.each_app(|app| app.forward(Target::Group, Signal::STOP, None, turn));
                 turn.act(Action::SuspendSelf);
@@ -302,8 +324,33 @@ impl Supervisor {
             Meaning::Forward => {
                 self.each_app(|app| app.forward(Target::Main, signal, value, turn));
             }
-            Meaning::ScaleUp | Meaning::ScaleDown | Meaning::Nothing => {}
+            Meaning::Nothing => {}
         }
+    }
+
+    fn grant_if_serving(&mut self, request: Request, turn: &mut Turn<'_>) {
+        if self.is_serving() {
+            self.grant(request, turn);
+        }
+    }
+
+    fn grant(&mut self, request: Request, turn: &mut Turn<'_>) {
+        let leaving = self.phase != Phase::Serving;
+        self.each_app(|app| match request {
+            // A shutdown has been asked for, which wins.
+            Request::Reload if leaving => turn.note(Note::ReloadFailed {
+                generation: app.generation,
+                failure: Failure::Shutdown,
+                partial: false,
+            }),
+            Request::Reload => app.reload(turn),
+            Request::Scale(scale) => app.scale(scale, turn),
+            Request::Restart(whom) => app.restart(whom, turn),
+            Request::Stop(whom) => app.stop(whom, turn),
+            Request::Start(whom) => app.start(whom, turn),
+            Request::Delete(slot) => app.delete(slot, turn),
+            Request::Forward(signal, whom) => app.forward_to(whom, signal, turn),
+        });
     }
 
     // ---- time ----
@@ -317,7 +364,7 @@ impl Supervisor {
         }
         let serving = self.is_serving();
         let mut killed = false;
-        self.each_app(|app| killed |= app.pass_deadlines(serving, turn));
+        self.each_app(|app| killed |= app.pass_deadlines(turn));
         self.killed |= killed && !serving;
         match self.phase {
             // However late this comes, KILL has its second (invariant 6).

@@ -29,6 +29,40 @@ pub enum Ready {
     After(Duration),
 }
 
+/// A number of extra workers, which is at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Surge {
+    /// So many.
+    Workers(u32),
+    /// So many hundredths of those that there are to be, rounded up.
+    Percent(u32),
+}
+
+impl Surge {
+    /// How many that is beside so many workers.
+    #[must_use]
+    pub fn beside(self, workers: u32) -> u32 {
+        let extra = match self {
+            Self::Workers(extra) => extra,
+            Self::Percent(percent) => {
+                let share = (u64::from(workers) * u64::from(percent)).div_ceil(100);
+                u32::try_from(share).unwrap_or(u32::MAX)
+            }
+        };
+        extra.max(1)
+    }
+}
+
+/// How a worker's draining begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drain {
+    /// With a wait until it owes no client anything, for at most this long
+    /// and for at most half of the grace.
+    Connections(Duration),
+    /// With the stop signal.
+    Signal,
+}
+
 /// Which of clinit's two modes this is: it decides what a signal means and
 /// what an exit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +104,22 @@ pub struct Policy {
     pub drain_delay: Duration,
     /// From the start of a worker's draining to SIGKILL.
     pub grace: Duration,
+    /// Whether a worker takes what waits for it before it is asked to stop.
+    pub drain: Drain,
+    /// A successor that is not ready by then has failed; of another worker
+    /// that is only said.
+    pub ready_timeout: Duration,
+    /// How long a successor must live past ready before its predecessor
+    /// drains.
+    pub settle: Duration,
+    /// How many workers there may be beside those that there are to be, while
+    /// some are replaced.
+    pub surge: Surge,
+    /// A worker that has been ready for this long, less up to a tenth of
+    /// jitter, is replaced.
+    pub max_lifetime: Option<Duration>,
+    /// A worker that says it is alive, and then not for this long, is hung.
+    pub hang_timeout: Option<Duration>,
     /// From TERM to KILL for what is left of the tree at the end.
     pub orphan_grace: Duration,
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::policy::{Mode, Policy, Ready, Restart};
+use super::policy::{Drain, Mode, Policy, Ready, Restart, Surge};
 use super::*;
 
 /// A small cluster-mode policy in the explorer's unit of a second.
@@ -25,6 +25,12 @@ pub(super) fn policy() -> Policy {
         stop_signal: Signal::TERM,
         drain_delay: Duration::from_secs(1),
         grace: Duration::from_secs(2),
+        drain: Drain::Connections(Duration::from_secs(1)),
+        ready_timeout: Duration::from_secs(3),
+        settle: Duration::from_secs(1),
+        surge: Surge::Workers(1),
+        max_lifetime: None,
+        hang_timeout: None,
         orphan_grace: Duration::from_secs(1),
     }
 }
@@ -508,6 +514,7 @@ fn a_worker_that_is_scaled_away_takes_what_waits_for_it_first() {
     let mut story = Story::new(Policy {
         drain_delay: Duration::ZERO,
         grace: 4 * STEP,
+        drain: Drain::Connections(60 * STEP),
         ..policy()
     });
     let [first, second] = [WorkerId(0), WorkerId(1)];
@@ -526,8 +533,9 @@ fn a_worker_that_is_scaled_away_takes_what_waits_for_it_first() {
     let _ = story.signal(Signal::TTOU);
     assert!(!stopped(&story.wait(STEP), third));
     assert!(stopped(&story.wait(STEP), third));
-    // A shutdown does not wait for it.
+    // So it is at the end, and a second request takes that time away.
     let _ = story.tell(Event::Emptied(third));
+    assert!(!stopped(&story.signal(Signal::TERM), first));
     assert!(stopped(&story.signal(Signal::TERM), first));
 }
 

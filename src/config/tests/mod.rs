@@ -9,7 +9,7 @@ use log::{Level, LevelFilter};
 
 use super::scratch::Scratch;
 use super::*;
-use crate::supervisor::policy::{Ready, Restart, Signal};
+use crate::supervisor::policy::{Drain, Ready, Restart, Signal, Surge};
 
 mod random;
 mod refusals;
@@ -87,6 +87,12 @@ fn a_bare_command_is_run_in_init_mode_with_the_defaults() {
         stop_signal: Signal::TERM,
         drain_delay: Duration::ZERO,
         grace: Duration::from_secs(8),
+        drain: Drain::Connections(Duration::MAX),
+        ready_timeout: Duration::from_mins(1),
+        settle: Duration::from_secs(1),
+        surge: Surge::Workers(1),
+        max_lifetime: None,
+        hang_timeout: None,
         orphan_grace: Duration::from_secs(5),
     };
     assert_eq!(config.policy, policy);
@@ -156,6 +162,8 @@ fn every_option_is_understood() {
     image.write("app.env", b"FROM_FILE=1\n");
     let argv = "-i 50% --max-instances 8 --worker-memory 300M -l web=8080 -l unix:a.sock \
         --share queue --capture 8080,9090 --sockets-as server-starter,nginx --ready after:5s --drain-delay 3s \
+        --ready-timeout 30s --settle 2s --surge 25% --drain connections:5s \
+        --max-lifetime 1h --hang-timeout 15s \
         --grace 1m --orphan-grace 2s --stop-signal SIGINT --restart on-failure \
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
@@ -188,6 +196,12 @@ fn every_option_is_understood() {
             stop_signal: Signal::INT,
             drain_delay: secs(3),
             grace: secs(60),
+            drain: Drain::Connections(secs(5)),
+            ready_timeout: secs(30),
+            settle: secs(2),
+            surge: Surge::Percent(25),
+            max_lifetime: Some(secs(3600)),
+            hang_timeout: Some(secs(15)),
             orphan_grace: secs(2),
         },
         sizing: Sizing {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A value that each option that takes one refuses.
-const REFUSED: [(&str, &str, &str); 25] = [
+const REFUSED: [(&str, &str, &str); 33] = [
     (
         "instances",
         "many",
@@ -44,6 +44,30 @@ const REFUSED: [(&str, &str, &str); 25] = [
         "ready",
         "ipc",
         "accepted are auto, listen, notify and after:DUR, as in after:5s",
+    ),
+    ("ready-timeout", "0", "it has to be more than 0"),
+    ("settle", "auto", "accepted are 500ms, 20s, 5m, 1h30m or 0"),
+    (
+        "surge",
+        "0",
+        "accepted are a whole number from 1 on, and 25%",
+    ),
+    (
+        "surge",
+        "0%",
+        "accepted are a whole number from 1 on, and 25%",
+    ),
+    (
+        "drain",
+        "now",
+        "accepted are connections, connections:DUR, as in connections:5s, and signal",
+    ),
+    ("drain", "connections:5", "a unit is missing (5s?)"),
+    ("max-lifetime", "0s", "it has to be more than 0"),
+    (
+        "hang-timeout",
+        "soon",
+        "accepted are 500ms, 20s, 5m, 1h30m or 0",
     ),
     (
         "drain-delay",
@@ -256,8 +280,8 @@ fn options_that_are_not_ours() {
             "unknown option --instance: did you mean --instances?",
         ),
         (
-            &["--surge", "2", "app"],
-            "unknown option --surge: clinit -h lists them",
+            &["--admin", "2", "app"],
+            "unknown option --admin: clinit -h lists them",
         ),
         (
             &["-c", "clinit.toml"],

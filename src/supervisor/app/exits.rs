@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::departing::Manner;
 use super::{App, backoff};
 use crate::supervisor::Turn;
-use crate::supervisor::event::{Exit, Note, Served, Target, WorkerId};
+use crate::supervisor::event::{Exit, Failure, Note, Served, WorkerId};
 use crate::supervisor::policy::{Mode, Restart};
-use crate::supervisor::signal::Signal;
-use crate::supervisor::slot::{Next, Slot, State};
+use crate::supervisor::slot::{Departing, Next, Slot, Stage, State};
 use crate::supervisor::time::Time;
 
 /// How long a group outlives its main process that exited unasked, from TERM
@@ -34,56 +34,54 @@ impl App {
         let Ended {
             exit, backgrounded, ..
         } = ended;
-        let Some(number) = self.slot_running(worker) else {
-            return;
-        };
-        let Some(&Slot { state, .. }) = self.slots.get(number) else {
-            return;
-        };
         let now = turn.now.time;
-        let next_if_asked = self.after_asked_exit(number, serving, now);
+        let until = now + LEFTOVER_GRACE;
         // A worker that exits is a worker that ran, whatever news of its exec
         // is still under way.
-        self.ran = true;
-        let (until, killed, next) = match state {
-            State::Spawning { .. } | State::Starting { .. } | State::Ready { .. } => {
-                self.last_status = Some(exit.status());
-                let next = if backgrounded {
-                    turn.note(Note::Backgrounded(worker));
-                    Next::Fail
-                } else {
-                    self.after_unasked_exit(number, ended, turn)
-                };
-                if next == Next::Stop && exit.status() != 0 {
-                    self.first_failure.get_or_insert(exit.status());
-                }
-                (now + LEFTOVER_GRACE, false, next)
-            }
-            State::Emptying { kill_at, .. } | State::Draining { kill_at, .. } => {
-                (kill_at, false, next_if_asked)
-            }
-            State::Killed { gone_by, .. } => (gone_by, true, next_if_asked),
-            State::Leftover { .. }
-            | State::Backoff { .. }
-            | State::Held { .. }
-            | State::Stopped
-            | State::Failed => return,
+        self.ran |= self
+            .slots
+            .iter()
+            .any(|slot| slot.running().any(|running| running == worker));
+        let failure = if backgrounded {
+            Failure::Backgrounded
+        } else {
+            Failure::Exited(exit)
         };
+        self.successor_exited(worker, failure, until, turn);
+        self.departing_exited(worker, turn);
+        let Some(number) = self
+            .slots
+            .iter()
+            .position(|slot| slot.state.current() == Some(worker))
+        else {
+            return;
+        };
+        self.last_status = Some(exit.status());
+        let next = if !serving {
+            Next::Stop
+        } else if backgrounded {
+            turn.note(Note::Backgrounded(worker));
+            Next::Fail
+        } else {
+            self.after_unasked_exit(number, ended, turn)
+        };
+        if next == Next::Stop && exit.status() != 0 {
+            self.first_failure.get_or_insert(exit.status());
+        }
         // In init mode the rest of the group is the rest of the tree, which
         // has a grace of its own.
         let state = match self.policy.mode {
             Mode::Init => State::Stopped,
             Mode::Cluster => {
-                let signal = if killed { Signal::KILL } else { Signal::TERM };
-                turn.signal(worker, Target::Group, signal);
-                // Who is stopped hears TERM only when it goes on.
-                turn.signal(worker, Target::Group, Signal::CONT);
-                State::Leftover {
+                let departing = Departing {
                     worker,
-                    until,
-                    killed,
-                    next,
-                }
+                    stage: Stage::Leftover {
+                        until,
+                        killed: false,
+                    },
+                };
+                departing.end_group(false, turn);
+                State::Departing { departing, next }
             }
         };
         if let Some(slot) = self.slots.get_mut(number) {
@@ -91,13 +89,45 @@ impl App {
         }
     }
 
-    /// A slot that was scaled away, and is wanted again meanwhile, goes on.
-    pub(super) fn after_asked_exit(&self, number: usize, serving: bool, now: Time) -> Next {
-        if serving && self.slots.get(number).is_some_and(|slot| slot.wanted) {
-            Next::Retry { retry_at: now }
-        } else {
-            Next::Stop
+    /// A worker on its way out has come to its main process's end.
+    fn departing_exited(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        for slot in &mut self.slots {
+            if let Some(departing) = &mut slot.departing
+                && departing.worker == worker
+            {
+                departing.exited(turn);
+            }
+            if let State::Departing { departing, .. } = &mut slot.state
+                && departing.worker == worker
+            {
+                match self.policy.mode {
+                    Mode::Init => slot.state = State::Stopped,
+                    Mode::Cluster => departing.exited(turn),
+                }
+            }
         }
+    }
+
+    /// The worker says that it goes. That is no failure, unless it does so as
+    /// soon as it runs.
+    pub(in crate::supervisor) fn stopping(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
+        let now = turn.now.time;
+        let ready =
+            |slot: &Slot| matches!(slot.state, State::Ready { worker: of, .. } if of == worker);
+        let Some(number) = self.slots.iter().position(ready) else {
+            return;
+        };
+        let proven = self
+            .slots
+            .get(number)
+            .is_some_and(|slot| self.proven(slot, now));
+        let next = match self.policy.restart {
+            Restart::Always if proven => Next::Retry { retry_at: now },
+            Restart::Always => self.after_failure(number, turn),
+            // Its exit status decides.
+            Restart::OnFailure | Restart::Never => return,
+        };
+        self.vacate_later(number, Manner::Untold, next, turn);
     }
 
     fn after_unasked_exit(&mut self, number: usize, ended: Ended, turn: &Turn<'_>) -> Next {
@@ -140,7 +170,11 @@ impl App {
                 Next::Retry { .. } if awaited && self.is_first_failure(number) => {
                     Next::Retry { retry_at: now }
                 }
-                next @ (Next::Retry { .. } | Next::Hold { .. } | Next::Stop | Next::Fail) => next,
+                next @ (Next::Retry { .. }
+                | Next::Hold { .. }
+                | Next::Park
+                | Next::Stop
+                | Next::Fail) => next,
             };
         }
         let delay = if served || awaited {
@@ -177,12 +211,10 @@ impl App {
                 ready_at.is_some_and(|ready_at| ready_at + self.policy.min_uptime <= now)
             }
             State::Spawning { .. }
-            | State::Emptying { .. }
-            | State::Draining { .. }
-            | State::Killed { .. }
-            | State::Leftover { .. }
+            | State::Departing { .. }
             | State::Backoff { .. }
             | State::Held { .. }
+            | State::Parked
             | State::Stopped
             | State::Failed => false,
         }
@@ -205,12 +237,10 @@ impl App {
             State::Ready { .. } => true,
             State::Starting { aged_at, .. } => aged_at <= now,
             State::Spawning { .. }
-            | State::Emptying { .. }
-            | State::Draining { .. }
-            | State::Killed { .. }
-            | State::Leftover { .. }
+            | State::Departing { .. }
             | State::Backoff { .. }
             | State::Held { .. }
+            | State::Parked
             | State::Stopped
             | State::Failed => false,
         })

@@ -21,34 +21,46 @@ impl App {
     /// a further failure makes it give up: scaling the good slots away does
     /// not.
     pub(in crate::supervisor) fn rest(&self, just_failed: bool, now: Time) -> Option<Rest> {
-        let wanted = || self.slots.iter().filter(|slot| slot.wanted);
+        // A slot that somebody parked says nothing of the others.
+        let wanted = || {
+            self.slots
+                .iter()
+                .filter(|slot| slot.wanted && !slot.state.is_parked())
+        };
         let hopeless = |slot: &Slot| match slot.state {
-            State::Ready { .. }
-            | State::Emptying { .. }
-            | State::Draining { .. }
-            | State::Killed { .. } => false,
+            State::Ready { .. } => false,
+            State::Departing {
+                next: Next::Fail, ..
+            }
+            | State::Failed => true,
+            State::Departing { departing, .. } if departing.running().is_some() => false,
             // One that has been up for a while may be serving.
             State::Starting { aged_at, .. } if aged_at <= now => false,
-            State::Failed
-            | State::Leftover {
-                next: Next::Fail, ..
-            } => true,
             State::Spawning { .. }
             | State::Starting { .. }
-            | State::Leftover { .. }
+            | State::Departing { .. }
             | State::Backoff { .. }
             | State::Held { .. }
+            | State::Parked
             | State::Stopped => slot.failures >= self.policy.max_restarts,
         };
-        if just_failed && wanted().all(hopeless) {
+        // Who is to replace a worker may be the one that can run.
+        let hopeless = |slot: &Slot| slot.successor.is_none() && hopeless(slot);
+        let somebody = wanted().next().is_some();
+        if just_failed && somebody && wanted().all(hopeless) {
             return Some(Rest::GaveUp);
         }
-        if !self.is_vacant() {
+        if !self.is_vacant() || !somebody {
             return None;
         }
         if wanted().all(Slot::rests) {
             let failed = wanted().any(|slot| slot.state == State::Failed);
-            return Some(if failed { Rest::GaveUp } else { Rest::Finished });
+            let parked = self.slots.iter().any(|slot| slot.state.is_parked());
+            return match (failed, parked) {
+                (true, _) => Some(Rest::GaveUp),
+                (false, true) => None,
+                (false, false) => Some(Rest::Finished),
+            };
         }
         let obeyed = |slot: &Slot| matches!(slot.state, State::Held { .. });
         let obeying = self

@@ -6,9 +6,12 @@
 
 use super::{NOW, now_at, policy_of, slots};
 use crate::supervisor::app::KILL_TIMEOUT;
+use crate::supervisor::app::Progress;
 use crate::supervisor::policy::Mode;
-use crate::supervisor::slot::{Next, State};
-use crate::supervisor::{Action, Event, Phase, Served, Signal, Supervisor, WorkerId};
+use crate::supervisor::slot::{Departing, Next, Slot, Stage, State, Successor, Trial};
+use crate::supervisor::{
+    Action, Event, Failure, Note, Phase, Served, Signal, Supervisor, Time, WorkerId,
+};
 
 #[derive(Debug)]
 pub(super) struct Violation {
@@ -40,6 +43,9 @@ impl Step<'_> {
     pub(super) fn check(&self) -> Checked {
         self.no_status_is_lost()?;
         self.one_worker_a_slot()?;
+        self.extras_are_within_the_surge()?;
+        self.predecessors_are_replaced_first()?;
+        self.a_failed_canary_changes_nothing()?;
         self.nothing_spawned_while_stopping()?;
         self.draining_has_its_deadline()?;
         self.end_is_earned()?;
@@ -71,20 +77,10 @@ impl Step<'_> {
         else {
             return Ok(());
         };
-        let was_unasked = slots(self.before).any(|slot| match slot.state {
-            State::Spawning { worker: of }
-            | State::Starting { worker: of, .. }
-            | State::Ready { worker: of, .. } => of == worker,
-            State::Emptying { .. }
-            | State::Draining { .. }
-            | State::Killed { .. }
-            | State::Leftover { .. }
-            | State::Backoff { .. }
-            | State::Held { .. }
-            | State::Stopped
-            | State::Failed => false,
-        });
-        let runs = slots(self.after).any(|slot| slot.state.running() == Some(worker));
+        let was_unasked = slots(self.before).any(|slot| slot.state.current() == Some(worker));
+        let runs = slots(self.after)
+            .flat_map(Slot::running)
+            .any(|of| of == worker);
         holds(!runs, 1, || format!("{worker:?} runs after its exit"))?;
         holds(
             !was_unasked || self.after.apps[0].last_status == Some(exit.status()),
@@ -96,13 +92,15 @@ impl Step<'_> {
     fn one_worker_a_slot(&self) -> Checked {
         for (worker, number) in self.spawned() {
             let same = slots(self.after)
-                .filter(|slot| slot.state.worker() == Some(worker))
+                .flat_map(Slot::workers)
+                .filter(|of| *of == worker)
                 .count();
             holds(same == 1, 2, || format!("{worker:?} is in {same} slots"))?;
             let Some(before) = self.before.apps[0].slots.get(number as usize) else {
                 continue;
             };
-            let Some(old) = before.state.worker() else {
+            let own = slots(self.after).any(|slot| slot.state.worker() == Some(worker));
+            let Some(old) = before.state.worker().filter(|_| own) else {
                 continue;
             };
             // Its predecessor's group is gone, never was, or hangs for good.
@@ -110,21 +108,86 @@ impl Step<'_> {
                 Event::GroupGone(gone) | Event::SpawnFailed(gone, _) => gone == old,
                 Event::DeadlineReached => matches!(
                     before.state,
-                    State::Killed { .. } | State::Leftover { killed: true, .. }
+                    State::Departing {
+                        departing: Departing {
+                            stage: Stage::Killed { .. } | Stage::Leftover { killed: true, .. },
+                            ..
+                        },
+                        ..
+                    }
                 ),
-                Event::Signal(_)
-                | Event::Executed(_)
-                | Event::Ready(_)
-                | Event::Exited { .. }
-                | Event::Emptied(_)
-                | Event::SharingLost(_)
-                | Event::TreeGone => false,
+                _ => false,
             };
             holds(gone, 2, || {
                 format!("{worker:?} runs beside {old:?} in slot {number}")
             })?;
         }
         Ok(())
+    }
+
+    fn extras_are_within_the_surge(&self) -> Checked {
+        let extras: usize = slots(self.after).map(Slot::extras).sum();
+        let most = policy_of(self.after).surge.beside(self.after.instances()) as usize;
+        holds(extras <= most, 2, || format!("{extras} workers too many"))?;
+        let crowded = slots(self.after).find(|slot| slot.extras() > 1);
+        holds(crowded.is_none(), 2, || format!("too many in {crowded:?}"))
+    }
+
+    /// Who leaves beside a slot's worker has been replaced by a successor that
+    /// had proven itself.
+    fn predecessors_are_replaced_first(&self) -> Checked {
+        for (before, after) in slots(self.before).zip(slots(self.after)) {
+            let (Some(old), Some(departing)) = (before.state.worker(), after.departing) else {
+                continue;
+            };
+            if departing.worker != old {
+                continue;
+            }
+            let proven = match before.successor {
+                Some(Successor {
+                    worker,
+                    trial: Trial::Settling { settled_at },
+                    ..
+                }) if settled_at <= NOW => Some(worker),
+                // Where nothing is to settle, being ready is enough.
+                Some(Successor { worker, .. }) if policy_of(self.before).settle.is_zero() => {
+                    Some(worker)
+                }
+                _ => None,
+            };
+            holds(
+                proven.is_some() && after.state.current() == proven,
+                3,
+                || format!("{old:?} is to leave for {:?}", before.successor),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn a_failed_canary_changes_nothing(&self) -> Checked {
+        let failed = |action: &Action| {
+            matches!(
+                action,
+                Action::Note(Note::ReloadFailed { partial: false, failure, .. })
+                    if *failure != Failure::Shutdown
+            )
+        };
+        let canary = self.before.apps[0]
+            .roll
+            .is_some_and(|roll| roll.progress == Progress::Canary);
+        if !canary || !self.after.is_serving() || !self.actions.iter().any(failed) {
+            return Ok(());
+        }
+        let of = |supervisor: &Supervisor| {
+            let slots = slots(supervisor).map(|slot| (slot.wanted, slot.generation, slot.state));
+            (supervisor.apps[0].generation, slots.collect::<Vec<_>>())
+        };
+        // Other deadlines may be due in the same turn.
+        let same = match self.event {
+            Event::DeadlineReached => of(self.before).0 == of(self.after).0,
+            _ => of(self.before) == of(self.after),
+        };
+        holds(same, 8, || "a failed canary changed something".to_owned())
     }
 
     fn nothing_spawned_while_stopping(&self) -> Checked {
@@ -141,38 +204,21 @@ impl Step<'_> {
 
     fn draining_has_its_deadline(&self) -> Checked {
         let grace = policy_of(self.after).grace;
-        for (number, slot) in slots(self.after).enumerate() {
-            let (State::Draining { worker, kill_at }
-            | State::Emptying {
-                worker, kill_at, ..
-            }) = slot.state
-            else {
+        for after in slots(self.after).flat_map(departing) {
+            let worker = after.worker;
+            let Some(kill_at) = kill_deadline(after) else {
                 continue;
             };
-            let latest = match slots(self.before).nth(number).map(|slot| slot.state) {
-                Some(
-                    State::Draining {
-                        kill_at,
-                        worker: same,
-                    }
-                    | State::Emptying {
-                        kill_at,
-                        worker: same,
-                        ..
-                    },
-                ) if same == worker => kill_at,
-                _ => NOW + grace,
-            };
+            let mut before = slots(self.before).flat_map(departing);
+            let before = before.find(|before| before.worker == worker);
+            let latest = before.and_then(kill_deadline).unwrap_or(NOW + grace);
             holds(kill_at <= latest, 5, || {
                 format!("{worker:?} is killed {:?} late", kill_at.since(latest))
             })?;
-            holds(
-                self.after
-                    .next_deadline()
-                    .is_some_and(|next| next <= kill_at),
-                5,
-                || format!("nobody wakes to kill {worker:?}"),
-            )?;
+            let woken = self.after.next_deadline();
+            holds(woken.is_some_and(|next| next <= kill_at), 5, || {
+                format!("nobody wakes to kill {worker:?}")
+            })?;
         }
         Ok(())
     }
@@ -251,19 +297,26 @@ impl Step<'_> {
         })
     }
 
+    /// Whether somebody asks for workers to be started, or ended.
+    fn is_asked_for(&self) -> bool {
+        matches!(self.event, Event::Asked(_))
+    }
+
     fn restarts_are_bounded(&self) -> Checked {
         let policy = policy_of(self.before);
-        for (_, number) in self.spawned() {
+        for (worker, number) in self.spawned() {
+            let is_successor =
+                slots(self.after).any(|slot| slot.successor.is_some_and(|it| it.worker == worker));
             let Some(slot) = self.before.apps[0].slots.get(number as usize) else {
                 continue;
             };
             let due = match slot.state {
                 State::Backoff { retry_at }
                 | State::Held { retry_at }
-                | State::Leftover {
+                | State::Departing {
                     next: Next::Retry { retry_at } | Next::Hold { retry_at },
                     ..
-                } => retry_at <= NOW || !slot.wanted,
+                } => retry_at <= NOW || !slot.wanted || self.is_asked_for() || is_successor,
                 // A worker that hangs in the kernel, or a slot wanted again.
                 _ => true,
             };
@@ -292,7 +345,7 @@ impl Step<'_> {
             if !early || before.state.running() != Some(worker) {
                 continue;
             }
-            if let State::Leftover {
+            if let State::Departing {
                 next: Next::Retry { retry_at },
                 ..
             } = after.state
@@ -350,15 +403,17 @@ impl Step<'_> {
                 (_, State::Ready { worker, .. }) => holds(told(Action::Admit(worker)), 2, || {
                     format!("{worker:?} is ready and not admitted")
                 })?,
-                (
-                    State::Spawning { worker }
-                    | State::Starting { worker, .. }
-                    | State::Ready { worker, .. },
-                    State::Emptying { .. } | State::Draining { .. },
-                ) => holds(told(Action::TurnAway(worker)), 3, || {
-                    format!("{worker:?} is to stop and is given connections")
-                })?,
                 _ => {}
+            }
+            let current = before.state.current().into_iter();
+            let successor = before.successor.map(|successor| successor.worker);
+            for worker in current.chain(successor) {
+                // Who is gone needs no word.
+                let stays =
+                    departing(after).any(|it| it.worker == worker && it.running().is_some());
+                holds(!stays || told(Action::TurnAway(worker)), 3, || {
+                    format!("{worker:?} is to stop and is given connections")
+                })?;
             }
         }
         Ok(())
@@ -372,12 +427,29 @@ impl Step<'_> {
         let slots = slots(self.after).count();
         holds(slots <= most, 10, || format!("{slots} slots"))?;
         let actions = self.actions.len();
-        holds(actions <= 4 * slots + 8, 10, || {
+        holds(actions <= 12 * slots + 8, 10, || {
             format!("{actions} actions")
         })?;
         holds(self.before.phase != Phase::Over || actions == 0, 10, || {
             "it acts after its end".to_owned()
         })
+    }
+}
+
+/// The workers of a slot that are on their way out.
+fn departing(slot: &Slot) -> impl Iterator<Item = Departing> {
+    let own = match slot.state {
+        State::Departing { departing, .. } => Some(departing),
+        _ => None,
+    };
+    own.into_iter().chain(slot.departing)
+}
+
+/// When a worker that has not been killed is.
+fn kill_deadline(departing: Departing) -> Option<Time> {
+    match departing.stage {
+        Stage::Emptying { kill_at, .. } | Stage::Draining { kill_at } => Some(kill_at),
+        Stage::Killed { .. } | Stage::Leftover { .. } => None,
     }
 }
 
@@ -400,24 +472,25 @@ pub(super) fn comes_to_rest(state: &Supervisor) -> Checked {
     let mut supervisor = state.clone();
     let mut now = NOW;
     for _ in 0..32 {
-        let resting = slots(&supervisor)
-            .filter(|slot| slot.wanted)
-            .all(|slot| match slot.state {
-                State::Spawning { .. }
-                | State::Starting { .. }
-                | State::Ready { .. }
-                | State::Stopped
-                | State::Failed => true,
-                State::Emptying { .. }
-                | State::Draining { .. }
-                | State::Killed { .. }
-                | State::Leftover { .. }
-                | State::Backoff { .. }
-                | State::Held { .. } => false,
-            });
+        let resting = slots(&supervisor).filter(|slot| slot.wanted).all(|slot| {
+            slot.departing.is_none()
+                && match slot.state {
+                    State::Spawning { .. }
+                    | State::Starting { .. }
+                    | State::Ready { .. }
+                    | State::Parked
+                    | State::Stopped
+                    | State::Failed => true,
+                    State::Departing { .. } | State::Backoff { .. } | State::Held { .. } => false,
+                }
+        }) && supervisor.apps[0].roll.is_none()
+            && supervisor.apps[0].shrink.is_none();
         if supervisor.phase == Phase::Serving && resting {
             let nobody = slots(&supervisor).all(|slot| slot.state.worker().is_none());
-            return holds(!nobody, 6, || "nothing runs, and clinit stays".to_owned());
+            let parked = slots(&supervisor).any(|slot| slot.state == State::Parked);
+            return holds(!nobody || parked, 6, || {
+                "nothing runs, and clinit stays".to_owned()
+            });
         }
         if supervisor.phase == Phase::Over {
             return holds(latest.is_none_or(|latest| now <= latest), 6, || {
