@@ -255,6 +255,8 @@ impl Step<'_> {
                     State::Backoff { .. } => slot.failures < most && self.before.apps[0].ran,
                     _ => false,
                 };
+                let tried = slot.successor.is_some_and(|it| Some(it.worker) != own);
+                let serves = serves || (tried && self.before.apps[0].ran);
                 holds(!serves, 6, || {
                     format!("the end began while {slot:?} could go on")
                 })?;
