@@ -22,6 +22,7 @@ mod init_mode;
 mod listeners;
 mod modes;
 mod readiness;
+mod reload;
 mod restart;
 mod runtimes;
 mod sharing;
