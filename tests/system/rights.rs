@@ -148,3 +148,24 @@ fn workers_that_change_their_user_themselves_share_a_port() {
     clinit.answered_by(address, 2);
     clinit.end_by(libc::SIGTERM).expect(0);
 }
+
+#[test]
+fn a_socket_that_is_waited_for_is_not_replaced_but_has_the_port_alone() {
+    let Some(setup) = contained(&format!("-i 3 {NOBODY}")) else {
+        return;
+    };
+    let address = local();
+    let script = format!("watched-at {address} report up serve-own");
+    let mut clinit = setup.worker(&script).start();
+    clinit.wait_until("it is one worker that serves", |clinit| {
+        let pid = clinit.pid();
+        let is_warned = clinit.log().contains("before it binds it");
+        let is_alone = children(pid).len() == 1;
+        (is_warned && is_alone && crate::harness::ask(address).is_ok()).then_some(())
+    });
+    clinit.answered_by(address, 1);
+    let ended = clinit.end_by(libc::SIGTERM);
+    ended.expect(0).says("--share off");
+    let warnings = ended.log.matches("so there is one worker").count();
+    assert_eq!(warnings, 1, "{}", ended.log);
+}
