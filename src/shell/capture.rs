@@ -51,7 +51,7 @@ pub(super) struct Capture {
     /// whatever becomes of those that they bind.
     pub(super) has_listeners: bool,
     told_of_replicas: bool,
-    told_of_the_unseen: bool,
+    told_of_one_worker: bool,
 }
 
 impl Capture {
@@ -65,7 +65,7 @@ impl Capture {
             datagrams: Table::new(),
             has_listeners,
             told_of_replicas: false,
-            told_of_the_unseen: false,
+            told_of_one_worker: false,
         }
     }
 
@@ -103,6 +103,16 @@ struct Caller<'a> {
     worker: WorkerId,
     call: &'a Notification,
     thread: Thread,
+}
+
+impl Caller<'_> {
+    /// Whether it waits for events of its socket: of another one in its place
+    /// it would be told none.
+    fn has_polled_socket(&self) -> bool {
+        let Self { call, thread, .. } = self;
+        let inode = remote::inode(call.tid, call.descriptor);
+        inode.is_some_and(|inode| remote::is_polled(thread.process, call.descriptor, inode))
+    }
 }
 
 impl Shell {
@@ -227,13 +237,8 @@ impl Shell {
         let Caller { worker, call, .. } = caller;
         let inode = remote::inode(call.tid, call.descriptor);
         let known = inode.and_then(|inode| self.lanes.of_inode(inode));
-        let mut polled = false;
         self.look_for_abandoned(worker, Some(caller.thread.process));
-        if self.lanes.ports.has_port(address.port()) {
-            polled = inode.is_some_and(|inode| {
-                remote::is_polled(caller.thread.process, call.descriptor, inode)
-            });
-        }
+        let polled = self.lanes.ports.has_port(address.port()) && caller.has_polled_socket();
         let answer = {
             let lanes = &self.lanes;
             let queued = |lane: LaneId| lanes.queued(lane);
@@ -375,23 +380,30 @@ impl Shell {
         }
     }
 
-    // ---- where workers cannot be looked into ----
+    // ---- where a worker's port cannot be shared ----
+
+    fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
+        if error.kind() == ErrorKind::PermissionDenied {
+            let why = format!("clinit may not look into it ({})", describe(error));
+            self.lose_sharing(caller, &why);
+        }
+        Reply::Proceed
+    }
 
     /// Of a worker's main process that is to share its port this is the end:
     /// it has the port alone. Of any other process nothing is known to be
     /// lost.
-    fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
+    fn lose_sharing(&mut self, caller: Caller<'_>, why: &str) {
         let main = self.workers.get(caller.worker).map(|worker| worker.pid);
         // Whoever was killed inside the call cannot be looked into either.
-        let is_refused = self.still_waits(caller) && error.kind() == ErrorKind::PermissionDenied;
-        if is_refused && main == Some(caller.thread.process) && !self.capture.has_listeners {
-            if !std::mem::replace(&mut self.capture.told_of_the_unseen, true) {
-                let why = format!("clinit may not look into it ({})", describe(error));
-                machinery::warn_of_one_worker(&why);
-            }
-            self.events.push_back(Event::SharingLost(caller.worker));
+        let is_lost = self.still_waits(caller) && main == Some(caller.thread.process);
+        if !is_lost || self.capture.has_listeners {
+            return;
         }
-        Reply::Proceed
+        if !std::mem::replace(&mut self.capture.told_of_one_worker, true) {
+            machinery::warn_of_one_worker(why);
+        }
+        self.events.push_back(Event::SharingLost(caller.worker));
     }
 }
 

@@ -4,7 +4,8 @@
 //! the reading: so what is read here counts only if the call [is still
 //! valid](super::notification::Notifications::is_valid) afterwards. All of it
 //! takes the right to trace that process (`ptrace(2)`, "access mode
-//! checking"), but for [`thread`].
+//! checking"), but for [`thread`]; where clinit lacks that, all but
+//! [`duplicate`] is done [as that process's user](super::guise).
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -14,6 +15,8 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+
+use super::guise::Guise;
 
 /// A thread, and what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +75,10 @@ pub struct DescriptorFlags {
 /// gone.
 pub fn read_memory(tid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     match read_directly(tid, address, buffer) {
-        // Docker's profile before 23.0 has no process_vm_readv.
+        // Docker's profile before 23.0 has no process_vm_readv; and it goes by
+        // the real user.
         Err(Errno::EPERM | Errno::ENOSYS) => {
+            let _guise = Guise::to_look_into(tid);
             File::open(format!("/proc/{tid}/mem"))?.read_at(buffer, address)
         }
         result => Ok(result?),
@@ -132,6 +137,7 @@ fn parse_status(status: &str) -> Option<Thread> {
 /// it is gone or may not be looked into.
 #[must_use]
 pub(super) fn user_namespace(process: i32) -> Option<PathBuf> {
+    let _guise = Guise::to_look_into(process);
     fs::read_link(format!("/proc/{process}/ns/user")).ok()
 }
 
@@ -141,6 +147,7 @@ pub(super) fn user_namespace(process: i32) -> Option<PathBuf> {
 pub fn spoken(tid: i32, descriptor: RawFd) -> Option<Spoken> {
     let path = CString::new(path_of(tid, descriptor)).ok()?;
     let mut name = [0_u8; 32];
+    let _guise = Guise::to_look_into(tid);
     // SAFETY: both names are C strings, and `name` is writable for the length
     // given.
     let result = unsafe {
@@ -173,6 +180,7 @@ fn parse_spoken(name: &[u8]) -> Spoken {
 /// The flags of a thread's descriptor, if it is open and may be looked at.
 #[must_use]
 pub fn flags(tid: i32, descriptor: RawFd) -> Option<DescriptorFlags> {
+    let _guise = Guise::to_look_into(tid);
     parse_flags(&fs::read_to_string(info_path(tid, descriptor)).ok()?)
 }
 
@@ -189,6 +197,7 @@ fn parse_flags(info: &str) -> Option<DescriptorFlags> {
 /// descriptors with one inode are one socket.
 #[must_use]
 pub fn inode(tid: i32, descriptor: RawFd) -> Option<u64> {
+    let _guise = Guise::to_look_into(tid);
     let status = fs::metadata(path_of(tid, descriptor)).ok()?;
     status.file_type().is_socket().then(|| status.ino())
 }
@@ -198,6 +207,7 @@ pub fn inode(tid: i32, descriptor: RawFd) -> Option<u64> {
 /// place, that one would never be reported (`epoll(7)`).
 #[must_use]
 pub fn is_polled(process: i32, descriptor: RawFd, inode: u64) -> bool {
+    let _guise = Guise::to_look_into(process);
     let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else {
         return false;
     };

@@ -45,6 +45,25 @@ pub(crate) const TESTS: &[Test<Engine>] = &[
         heals_by("ptrace", engine, Server::Node, &profiles::current());
     }),
     (
+        "matrix_static_c_as_another_user_than_root_clinit",
+        |engine| {
+            let options = ["--env=CLINIT_USER=65534", "--env=CLINIT_VERBOSE=1"];
+            heals_by_default(engine, Server::C, &options);
+        },
+    ),
+    (
+        "matrix_static_c_as_another_user_under_a_current_profile",
+        |engine| {
+            let options = [
+                "--env=CLINIT_USER=65534",
+                "--env=CLINIT_VERBOSE=1",
+                "--security-opt",
+                &profiles::current(),
+            ];
+            heals_by_default(engine, Server::C, &options);
+        },
+    ),
+    (
         "profiles_refuse_what_they_are_to",
         profiles::refuse_what_they_are_to,
     ),
@@ -94,8 +113,18 @@ fn mount(place: &Path) -> String {
     format!("--volume={place}:{place}:ro")
 }
 
-/// Starts clinit with so many instances of a server in a container.
+/// Starts clinit with so many instances of a server in a restricted container.
 fn start<'a>(
+    engine: &'a Engine,
+    server: Server,
+    instances: usize,
+    options: &[&str],
+) -> Option<(Container<'a>, Drill)> {
+    start_with(engine, server, instances, &[RESTRICTED, options].concat())
+}
+
+/// The same in a container with these options alone.
+fn start_with<'a>(
     engine: &'a Engine,
     server: Server,
     instances: usize,
@@ -134,7 +163,7 @@ fn start<'a>(
     let mounts: Vec<&str> = mounts.iter().map(String::as_str).collect();
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let clinit = [name.as_str(), "-i", &instances_word, "--"];
-    let container = engine.run(&[RESTRICTED, options, &mounts, &clinit, &command].concat());
+    let container = engine.run(&[options, &mounts, &clinit, &command].concat());
     let drill = Drill {
         server,
         port,
@@ -173,13 +202,27 @@ fn heals_by(way: &str, engine: &Engine, server: Server, profile: &str) {
     }
 }
 
+/// Clinit as root with the engine's own capabilities, none of which lets it
+/// look into another user's workers.
+fn heals_by_default(engine: &Engine, server: Server, options: &[&str]) {
+    if let Some(started) = start_with(engine, server, 4, options) {
+        let log = drilled(&started);
+        assert!(log.contains("shared, by replace"), "{log}");
+    }
+}
+
 /// Returns the log.
 fn heals_and_says(engine: &Engine, server: Server, options: &[&str]) -> Option<String> {
-    let (container, drill) = start(engine, server, servers::copies(), options)?;
+    let started = start(engine, server, servers::copies(), options)?;
+    Some(drilled(&started))
+}
+
+/// Kills workers and ends clinit; returns its log.
+fn drilled((container, drill): &(Container<'_>, Drill)) -> String {
     drill.run().unwrap_or_else(|why| panic!("{why}"));
     container.stop();
     assert_eq!(container.inspect(".State.ExitCode"), "0");
-    Some(container.log())
+    container.log()
 }
 
 /// Where ports cannot be shared, one worker serves, whatever was asked for, and

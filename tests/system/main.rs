@@ -23,6 +23,7 @@ mod listeners;
 mod modes;
 mod readiness;
 mod restart;
+mod rights;
 mod runtimes;
 mod sharing;
 mod shutdown;

@@ -153,6 +153,12 @@ impl Shell {
             // Whether the worker's own shares ports by itself is not to be
             // seen from here, but the kernel sees it.
             Purpose::Bind { again: true, .. } => Reply::Proceed,
+            Purpose::Bind { .. } | Purpose::BindDatagrams { .. } if caller.has_polled_socket() => {
+                let why = "it waits for events of its socket before it binds it, \
+                           and clinit can but put another in its place";
+                self.lose_sharing(caller, why);
+                Reply::Proceed
+            }
             Purpose::Bind {
                 address,
                 thread,

@@ -61,15 +61,16 @@ impl App {
         self.empty_slot(number, turn);
     }
 
-    /// Scales every slot away but this worker's, for good.
+    /// Scales every slot away but this worker's, for good; where that one is
+    /// being scaled away itself, every one but the first.
     pub(in crate::supervisor) fn keep_only(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
-        let Some(kept) = self
-            .slots
-            .iter()
-            .position(|slot| slot.state.running() == Some(worker))
-        else {
+        let mut slots = self.slots.iter();
+        let Some(own) = slots.position(|slot| slot.state.running() == Some(worker)) else {
             return;
         };
+        let is_wanted = self.slots.get(own).is_some_and(|slot| slot.wanted);
+        let first = self.slots.iter().position(|slot| slot.wanted);
+        let kept = if is_wanted { own } else { first.unwrap_or(own) };
         self.policy.most_instances = 1;
         for number in 0..self.slots.len() {
             if let Some(slot) = self.slots.get_mut(number)
