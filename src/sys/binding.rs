@@ -10,10 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use nix::unistd::{ForkResult, fork};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::process::{RawExit, wait_for_one};
+use super::forked::code_of;
 use super::remote::{self, Thread};
 
 /// `struct __user_cap_header_struct` of linux/capability.h.
@@ -69,23 +68,13 @@ pub fn bind_as(socket: BorrowedFd<'_>, address: SocketAddr, thread: &Thread) -> 
         let bound = bind(socket.as_raw_fd(), &address);
         return Ok(bound.err().map_or(0, |errno| errno as i32));
     }
-    // SAFETY: the child makes system calls on memory that is prepared, and
-    // exits: it neither allocates, locks, panics nor returns.
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            let code = match become_thread(&thread) {
-                Ok(()) => {
-                    bind(socket.as_raw_fd(), &address).map_or_else(|errno| errno as i32, |()| 0)
-                }
-                Err(_) => REFUSED,
-            };
-            // SAFETY: _exit runs no handler and no destructor.
-            unsafe { libc::_exit(code) }
-        }
-        ForkResult::Parent { child } => match wait_for_one(child.as_raw()) {
-            Ok(RawExit::Code(errno)) if errno != REFUSED => Ok(errno),
-            Ok(RawExit::Code(_) | RawExit::Signal { .. }) | Err(_) => Err(Errno::EPERM.into()),
-        },
+    let errand = || match become_thread(&thread) {
+        Ok(()) => bind(socket.as_raw_fd(), &address).map_or_else(|errno| errno as i32, |()| 0),
+        Err(_) => REFUSED,
+    };
+    match code_of(errand)? {
+        Some(errno) if errno != REFUSED => Ok(errno),
+        Some(_) | None => Err(Errno::EPERM.into()),
     }
 }
 

@@ -14,6 +14,8 @@ pub mod cgroup;
 pub mod clock;
 pub mod diag;
 pub mod errno;
+mod forked;
+pub mod interest;
 mod kill;
 pub mod listener;
 pub mod machinery;
@@ -32,5 +34,3 @@ pub mod trace;
 
 #[cfg(test)]
 mod captive;
-#[cfg(test)]
-mod forked;

@@ -139,6 +139,7 @@ fn start<'a>(
         server,
         port,
         init: container.inspect(".State.Pid").parse().expect("a pid"),
+        slots: instances,
         copies: instances,
         holds_port: instances > 1,
     };

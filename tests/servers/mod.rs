@@ -119,13 +119,6 @@ impl Server {
         matches!(self, Self::Gunicorn | Self::Nginx)
     }
 
-    /// Whether nobody takes over the queue of one that was killed: events are
-    /// waited for at its socket before it is bound, so its successor's own
-    /// joins, and the dead one's lane is closed with its queue.
-    fn leaves_its_queue(self) -> bool {
-        matches!(self, Self::CRegistersFirst | Self::CModifies)
-    }
-
     /// Whether its answers tell which slot it runs in.
     fn tells_slot(self) -> bool {
         !matches!(self, Self::PythonModule | Self::Nginx)

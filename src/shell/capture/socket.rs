@@ -12,6 +12,8 @@ use crate::sys::errno::describe;
 use crate::sys::listener::Listener;
 use crate::sys::remote::{self, Thread};
 
+use super::extraction::Wanted;
+use super::stream::waiting;
 use super::{Caller, Reply, Shell, now};
 
 /// What a worker's socket is wanted for.
@@ -61,7 +63,7 @@ impl Shell {
                 Err(error) => log::debug!("cannot duplicate a worker's socket: {error}"),
             }
         }
-        if self.capture.routes.may_trace() && self.trace(caller, purpose) {
+        if self.capture.routes.may_trace() && self.trace(caller, Wanted::Socket(purpose)) {
             return Reply::Later;
         }
         self.replace(caller, purpose)
@@ -159,6 +161,9 @@ impl Shell {
                 first,
                 ..
             } => {
+                if !waiting(caller).is_empty() {
+                    return self.cannot_replace(caller);
+                }
                 let bound = self.replica(address, false, &thread, |shell, socket| {
                     // The worker's own may leave IPv4 alone: that is not to
                     // be seen from here.
@@ -221,23 +226,25 @@ impl Shell {
 
     /// Puts a lane in place of the worker's socket.
     pub(super) fn lend(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
+        if self.put_lane(caller, lane).is_some() {
+            self.lent(caller, lane)
+        } else {
+            Reply::Proceed
+        }
+    }
+
+    /// The socket of a lane, once it is in place of the worker's.
+    pub(super) fn put_lane(&mut self, caller: Caller<'_>, lane: LaneId) -> Option<OwnedFd> {
         if !self.lanes.ports.is_bound(lane) {
             self.lanes.revive();
         }
         let shared = self.lanes.ports.is_shared(lane);
-        let Some(socket) = self
-            .lanes
-            .socket(lane)
-            .map(|it| it.as_fd().try_clone_to_owned())
-        else {
-            return Reply::Proceed;
-        };
-        let Ok(socket) = socket else {
-            return Reply::Proceed;
-        };
-        if !self.put(caller, socket.as_fd(), !shared) {
-            return Reply::Proceed;
-        }
+        let socket = self.lanes.socket(lane)?.as_fd().try_clone_to_owned().ok()?;
+        self.put(caller, socket.as_fd(), !shared).then_some(socket)
+    }
+
+    /// A lane is in place of the worker's socket.
+    pub(super) fn lent(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
         self.lanes.change().lent(caller.worker, lane);
         self.extend_baseline(caller.worker, lane);
         log::debug!("a worker has taken over a lane of {}", self.local(lane));
@@ -246,7 +253,7 @@ impl Shell {
 
     /// Puts a socket in place of the worker's, which closes on exec, and
     /// where only this worker has it blocks, as that did.
-    fn put(&self, caller: Caller<'_>, socket: BorrowedFd<'_>, own: bool) -> bool {
+    pub(super) fn put(&self, caller: Caller<'_>, socket: BorrowedFd<'_>, own: bool) -> bool {
         let Caller { call, worker, .. } = caller;
         let Some(flags) = remote::flags(call.tid, call.descriptor) else {
             return false;
