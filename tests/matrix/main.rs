@@ -146,3 +146,11 @@ fn nginx_with_workers_of_its_own() {
 fn java_http_server() {
     serves_and_heals(Server::Java);
 }
+
+#[test]
+fn java_that_selects_before_it_binds() {
+    for route in TAKING {
+        serves_and_heals_by(route, Server::JavaRegistersFirst);
+    }
+    one_serves_where_sockets_are_replaced(Server::JavaRegistersFirst);
+}

@@ -40,6 +40,8 @@ pub(crate) enum Server {
     Nginx,
     /// `com.sun.net.httpserver`.
     Java,
+    /// A `Selector` that is asked before the socket is bound.
+    JavaRegistersFirst,
 }
 
 impl Server {
@@ -102,13 +104,10 @@ impl Server {
                 fs::write(&configuration, text).map_err(|error| error.to_string())?;
                 with_arguments(nginx, &["-e", "stderr", "-c", &configuration])
             }
-            Self::Java => vec![
-                build::java()?,
-                "-cp".into(),
-                directory.clone(),
-                "Server".into(),
-                port,
-            ],
+            Self::Java => with_arguments(build::java()?, &["-cp", &directory, "Server", &port]),
+            Self::JavaRegistersFirst => {
+                with_arguments(build::java()?, &["-cp", &directory, "Selecting", &port])
+            }
         };
         Ok(words)
     }
