@@ -19,8 +19,7 @@ use super::remote::{self, info_path};
 /// What an epoll instance waits for at one descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Interest {
-    /// With `EPOLLET` and its like; without those that matter at
-    /// `EPOLL_CTL_ADD` only.
+    /// With `EPOLLET` and its like.
     events: u32,
     /// What the process has made of it: never looked at by anyone else.
     data: u64,
