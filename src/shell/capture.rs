@@ -7,18 +7,20 @@
 mod extraction;
 mod machinery;
 mod socket;
+mod stream;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 
 use crate::config::{self, Route};
-use crate::port::{Bind, LaneId, address};
+use crate::port::{LaneId, address};
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, WorkerId};
 use crate::sys::errno::describe;
 use crate::sys::notification::{Call, Notification, Received};
 use crate::sys::remote::{self, Protocol, Thread};
-use crate::sys::{binding, proc};
+use crate::sys::{binding, interest, proc};
 use crate::table::{Set, Table};
 
 use super::{Shell, now};
@@ -26,6 +28,7 @@ use extraction::Traced;
 use machinery::Routes;
 pub(super) use machinery::{Availability, available, warn_of_one_worker};
 use socket::Purpose;
+use stream::Brought;
 
 /// How many calls of one worker are answered before others' events are looked
 /// at.
@@ -41,6 +44,8 @@ pub(super) struct Capture {
     routes: Routes,
     /// Threads that are being traced for their socket.
     traced: Table<i32, Traced>,
+    /// What threads have been traced for, until they make their call again.
+    brought: Table<(WorkerId, i32), Brought>,
     /// Threads whose call was made again for the kernel to answer.
     waved_through: Set<(WorkerId, i32)>,
     /// Threads that could not be traced.
@@ -60,6 +65,7 @@ impl Capture {
             ports,
             routes: Routes::from(route),
             traced: Table::new(),
+            brought: Table::new(),
             waved_through: Set::new(),
             untraceable: Set::new(),
             datagrams: Table::new(),
@@ -73,6 +79,7 @@ impl Capture {
     /// left behind may be under way to its next stop, and is let go there.
     pub(super) fn forget(&mut self, worker: WorkerId) {
         self.datagrams.retain(|(_, by), _| *by != worker);
+        self.brought.retain(|(of, _), _| *of != worker);
         self.waved_through.retain(|(of, _)| *of != worker);
         self.untraceable.retain(|(of, _)| *of != worker);
     }
@@ -106,12 +113,16 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Whether it waits for events of its socket: of another one in its place
-    /// it would be told none.
-    fn has_polled_socket(&self) -> bool {
+    fn inode(&self) -> Option<u64> {
+        remote::inode(self.call.tid, self.call.descriptor)
+    }
+
+    /// The epoll descriptors of its process that wait for its socket: of
+    /// another one in its place they would be told nothing.
+    fn waiting(&self) -> Vec<RawFd> {
         let Self { call, thread, .. } = self;
-        let inode = remote::inode(call.tid, call.descriptor);
-        inode.is_some_and(|inode| remote::is_polled(thread.process, call.descriptor, inode))
+        let of_inode = |inode| interest::waiting(thread.process, call.descriptor, inode);
+        self.inode().map_or_else(Vec::new, of_inode)
     }
 }
 
@@ -172,6 +183,7 @@ impl Shell {
         }
         // Whoever calls anew is not being traced any more.
         self.capture.traced.remove(&call.tid);
+        let brought = self.capture.brought.remove(&(worker, call.tid));
         let Ok(thread) = remote::thread(call.tid) else {
             return Reply::Proceed;
         };
@@ -181,14 +193,14 @@ impl Shell {
             thread,
         };
         match call.call {
-            Call::Bind => self.reply_to_bind(caller),
+            Call::Bind => self.reply_to_bind(caller, brought),
             Call::Listen => self.reply_to_listen(caller),
         }
     }
 
     // ---- bind ----
 
-    fn reply_to_bind(&mut self, caller: Caller<'_>) -> Reply {
+    fn reply_to_bind(&mut self, caller: Caller<'_>, brought: Option<Brought>) -> Reply {
         let call = caller.call;
         if call.length > address::LONGEST_TAKEN {
             return Reply::Proceed;
@@ -215,8 +227,8 @@ impl Shell {
         }
         match spoken.map(|spoken| spoken.protocol) {
             Some(Protocol::Udp) => self.bind_datagrams(caller, address),
-            Some(Protocol::Tcp) => self.bind_stream(caller, address, false),
-            Some(Protocol::Mptcp) => self.bind_stream(caller, address, true),
+            Some(Protocol::Tcp) => self.bind_stream(caller, address, false, brought),
+            Some(Protocol::Mptcp) => self.bind_stream(caller, address, true, brought),
             Some(Protocol::Unix | Protocol::Other) | None => Reply::Proceed,
         }
     }
@@ -230,36 +242,6 @@ impl Shell {
 
     fn is_captured(&self, address: SocketAddr) -> bool {
         address.port() != 0 && self.capture.covers(address.port())
-    }
-
-    /// A multipath socket takes no program: a plain one takes its place.
-    fn bind_stream(&mut self, caller: Caller<'_>, address: SocketAddr, multipath: bool) -> Reply {
-        let Caller { worker, call, .. } = caller;
-        let inode = remote::inode(call.tid, call.descriptor);
-        let known = inode.and_then(|inode| self.lanes.of_inode(inode));
-        self.look_for_abandoned(worker, Some(caller.thread.process));
-        let polled = self.lanes.ports.has_port(address.port()) && caller.has_polled_socket();
-        let answer = {
-            let lanes = &self.lanes;
-            let queued = |lane: LaneId| lanes.queued(lane);
-            lanes.ports.bind(worker, address, known, polled, &queued)
-        };
-        let (first, again) = match answer {
-            Bind::Proceed => return Reply::Proceed,
-            Bind::Lend(lane) => return self.lend(caller, lane),
-            Bind::Again => (false, true),
-            Bind::Join { first } => (first, false),
-        };
-        let purpose = Purpose::Bind {
-            address,
-            thread: caller.thread,
-            first,
-            again,
-        };
-        if multipath {
-            return self.replace(caller, purpose);
-        }
-        self.with_socket(caller, purpose)
     }
 
     fn bind_datagrams(&mut self, caller: Caller<'_>, address: SocketAddr) -> Reply {
@@ -291,8 +273,7 @@ impl Shell {
 
     fn reply_to_listen(&mut self, caller: Caller<'_>) -> Reply {
         let Caller { worker, call, .. } = caller;
-        let inode = remote::inode(call.tid, call.descriptor);
-        let Some(lane) = inode.and_then(|inode| self.lanes.of_inode(inode)) else {
+        let Some(lane) = caller.inode().and_then(|inode| self.lanes.of_inode(inode)) else {
             let spoken = remote::spoken(call.tid, call.descriptor);
             if matches!(
                 spoken.map(|spoken| spoken.protocol),

@@ -38,6 +38,9 @@ pub(crate) const TESTS: &[Test<Engine>] = &[
     }),
     ("matrix_nginx", |engine| heals(engine, Server::Nginx, &[])),
     ("matrix_java", |engine| heals(engine, Server::Java, &[])),
+    ("matrix_java_that_selects_before_it_binds", |engine| {
+        heals(engine, Server::JavaRegistersFirst, &[]);
+    }),
     ("matrix_static_c_under_a_current_profile", |engine| {
         heals_by("ptrace", engine, Server::C, &profiles::current());
     }),
@@ -168,6 +171,7 @@ fn start_with<'a>(
         server,
         port,
         init: container.inspect(".State.Pid").parse().expect("a pid"),
+        slots: instances,
         copies: instances,
         holds_port: instances > 1,
     };
@@ -185,7 +189,8 @@ fn is_static(server: Server) -> bool {
         | Server::Gunicorn
         | Server::Uvicorn
         | Server::Nginx
-        | Server::Java => false,
+        | Server::Java
+        | Server::JavaRegistersFirst => false,
     }
 }
 

@@ -155,7 +155,7 @@ fn a_socket_that_is_waited_for_is_not_replaced_but_has_the_port_alone() {
         return;
     };
     let address = local();
-    let script = format!("watched-at {address} report up serve-own");
+    let script = format!("tcp watch listen-at {address} report up serve-own");
     let mut clinit = setup.worker(&script).start();
     clinit.wait_until("it is one worker that serves", |clinit| {
         let pid = clinit.pid();
