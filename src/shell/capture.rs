@@ -57,6 +57,8 @@ pub(super) struct Capture {
     pub(super) has_listeners: bool,
     told_of_replicas: bool,
     told_of_one_worker: bool,
+    /// Who has its port alone, since ports cannot be shared.
+    alone: Option<WorkerId>,
 }
 
 impl Capture {
@@ -72,6 +74,7 @@ impl Capture {
             has_listeners,
             told_of_replicas: false,
             told_of_one_worker: false,
+            alone: None,
         }
     }
 
@@ -366,7 +369,7 @@ impl Shell {
     fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
         if error.kind() == ErrorKind::PermissionDenied {
             let why = format!("clinit may not look into it ({})", describe(error));
-            self.lose_sharing(caller, &why);
+            return self.lose_sharing(caller, &why);
         }
         Reply::Proceed
     }
@@ -374,17 +377,27 @@ impl Shell {
     /// Of a worker's main process that is to share its port this is the end:
     /// it has the port alone. Of any other process nothing is known to be
     /// lost.
-    fn lose_sharing(&mut self, caller: Caller<'_>, why: &str) {
-        let main = self.workers.get(caller.worker).map(|worker| worker.pid);
+    ///
+    /// Who has it the core says, before another's call is answered: the kernel
+    /// would give it to whoever is first there.
+    fn lose_sharing(&mut self, caller: Caller<'_>, why: &str) -> Reply {
+        let worker = caller.worker;
+        let main = self.workers.get(worker).map(|worker| worker.pid);
         // Whoever was killed inside the call cannot be looked into either.
         let is_lost = self.still_waits(caller) && main == Some(caller.thread.process);
-        if !is_lost || self.capture.has_listeners {
-            return;
+        if !is_lost || self.capture.has_listeners || self.capture.alone == Some(worker) {
+            return Reply::Proceed;
         }
         if !std::mem::replace(&mut self.capture.told_of_one_worker, true) {
             machinery::warn_of_one_worker(why);
         }
-        self.events.push_back(Event::SharingLost(caller.worker));
+        self.events.push_back(Event::SharingLost(worker));
+        self.tell_events();
+        if self.lanes.ports.is_turned_away(worker) {
+            return Reply::Errno(binding::EADDRINUSE);
+        }
+        self.capture.alone = Some(worker);
+        Reply::Proceed
     }
 }
 

@@ -154,8 +154,7 @@ impl Shell {
             {
                 let why = "it waits for its socket before it binds it, \
                            and clinit can only put another in its place";
-                self.lose_sharing(caller, why);
-                Reply::Proceed
+                self.lose_sharing(caller, why)
             }
             Purpose::Bind {
                 address,
