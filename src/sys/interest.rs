@@ -68,7 +68,7 @@ fn parse(line: &str, descriptor: RawFd, inode: u64) -> Option<Interest> {
 
 /// Has these epoll instances wait for `to` wherever they wait for `from`, which
 /// was a process's descriptor of this number until `to` took its place. Where
-/// that fails nothing has changed.
+/// that fails nothing has changed, unless somebody killed the child on its way.
 ///
 /// What is waited for is read here, so it is what the process asked for last:
 /// once its descriptor is another file's, it can ask for nothing more.
