@@ -31,7 +31,7 @@ const SMALL: Scope = Scope {
     turns: false,
     time: false,
     stops: false,
-    polled: false,
+    stays: false,
     several: false,
     closes: false,
     shuts_down: false,
@@ -132,7 +132,7 @@ const ONE_ADDRESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: abandon",
         "move: shut down",
         "lease: free, made",
@@ -153,7 +153,7 @@ const TWO_ADDRESSES: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -175,7 +175,7 @@ const THREE_SLOTS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -198,7 +198,7 @@ const SUCCESSORS: Search = Search {
         successors: true,
         queues: 1,
         stops: true,
-        polled: true,
+        stays: true,
         ..SMALL
     },
     unmet: &[
@@ -227,7 +227,7 @@ const READINESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -250,7 +250,7 @@ const INSPECTED: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: shut down",
         "move: arrive",
@@ -263,14 +263,14 @@ const INSPECTED: Search = Search {
     ..READINESS
 };
 
-const POLLED: Search = Search {
-    name: "polled and closed",
+const STAYING: Search = Search {
+    name: "staying and closed",
     sharing: Sharing::Lanes,
     arrivals: Arrivals::Untold,
     scope: Scope {
         queues: 1,
         stops: true,
-        polled: true,
+        stays: true,
         closes: true,
         shuts_down: true,
         ..SMALL
@@ -296,7 +296,7 @@ const SEVERAL: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -321,7 +321,7 @@ const TURNS: Search = Search {
         ..SMALL
     },
     unmet: &[
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -346,7 +346,7 @@ const TOLD: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: arrive",
         "move: accept",
         "lease: free, made",
@@ -362,7 +362,7 @@ const ONE_QUEUE: Search = Search {
     arrivals: Arrivals::Untold,
     scope: Scope {
         queues: 1,
-        polled: true,
+        stays: true,
         closes: true,
         shuts_down: true,
         ..SMALL
@@ -385,7 +385,7 @@ const OWN: Search = Search {
     scope: Scope {
         own: true,
         queues: 1,
-        polled: true,
+        stays: true,
         closes: true,
         shuts_down: true,
         ..SMALL
@@ -408,7 +408,7 @@ const OWN_QUEUE: Search = Search {
     scope: Scope {
         own: true,
         queues: 1,
-        polled: true,
+        stays: true,
         ..SMALL
     },
     unmet: &[
@@ -432,7 +432,7 @@ const SEARCHES: [&Search; 13] = [
     &SUCCESSORS,
     &READINESS,
     &INSPECTED,
-    &POLLED,
+    &STAYING,
     &SEVERAL,
     &TURNS,
     &TOLD,
@@ -483,8 +483,8 @@ fn an_inspector_keeps_the_invariants() {
 }
 
 #[test]
-fn sockets_that_are_polled_closed_and_shut_down_keep_the_invariants() {
-    POLLED.run();
+fn sockets_that_stay_or_are_closed_or_shut_down_keep_the_invariants() {
+    STAYING.run();
 }
 
 #[test]

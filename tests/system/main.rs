@@ -24,6 +24,7 @@ mod modes;
 mod readiness;
 mod reload;
 mod restart;
+mod rights;
 mod runtimes;
 mod sharing;
 mod shutdown;
