@@ -2,6 +2,7 @@
 
 use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
 use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
+use crate::sys::signals::send;
 
 use super::proof::LOOKS_A_TURN;
 use super::seconds::Seconds;
@@ -85,8 +86,16 @@ impl Shell {
             return;
         }
         let age = now().since(worker.started);
-        let backgrounded = exit == Exit::Code(0)
-            && background::left_a_server(worker, age, &self.listeners, &self.lanes);
+        let servers = match exit {
+            Exit::Code(0) => background::servers_left(worker, age, &self.listeners, &self.lanes),
+            Exit::Code(_) | Exit::Signal { .. } => Vec::new(),
+        };
+        // It is no worker, so it is not to serve beside the workers either.
+        for server in &servers {
+            if let Err(error) = send(*server, Signal::TERM.number(), None) {
+                log::debug!(slot; "cannot end a server in the background: {error}");
+            }
+        }
         let awaited = self.lanes.awaits(id);
         let memory = if self.closing.is_oom_kill(exit) {
             ", out of memory by the kernel's count"
@@ -100,7 +109,7 @@ impl Shell {
             exit,
             served,
             awaited,
-            backgrounded,
+            backgrounded: !servers.is_empty(),
         });
     }
 
