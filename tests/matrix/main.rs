@@ -16,6 +16,7 @@
     reason = "other tests use the rest"
 )]
 mod harness;
+mod reloads;
 #[path = "../servers/mod.rs"]
 mod servers;
 
