@@ -39,7 +39,7 @@ const CLIENTS: Clients = Clients {
 };
 
 /// A reload, or a start, that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How a contender is told to reload, and tells that it has.
 enum Reload {

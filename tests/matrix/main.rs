@@ -16,6 +16,8 @@
     reason = "other tests use the rest"
 )]
 mod harness;
+#[path = "../servers/load.rs"]
+mod load;
 mod reloads;
 #[path = "../servers/mod.rs"]
 mod servers;

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::harness::{Setup, get};
-use crate::servers::load::{Clients, Seen, under_load};
+use crate::load::{Clients, Seen, under_load};
 use crate::servers::{Server, free_port};
 
 /// How often each is reloaded.

@@ -4,7 +4,6 @@
 mod build;
 mod client;
 pub(crate) mod drill;
-pub(crate) mod load;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
