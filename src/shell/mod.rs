@@ -16,6 +16,7 @@ mod perform;
 mod plan;
 mod proof;
 mod reaping;
+mod resizing;
 mod seconds;
 mod start;
 mod token;
@@ -36,6 +37,7 @@ use emptying::Emptying;
 use lanes::Lanes;
 use listeners::Listeners;
 use plan::Plan;
+use resizing::Resizing;
 pub use start::run;
 use workers::Workers;
 
@@ -60,6 +62,8 @@ struct Shell {
     /// Workers that are to take what waits for them before they stop.
     emptying: Emptying,
     workers: Workers,
+    /// The CPUs that the number of workers follows.
+    resizing: Resizing,
     /// What has happened and the core does not know yet.
     events: VecDeque<Event>,
     /// Whether there may be children to reap that no signal will tell of.
@@ -105,6 +109,7 @@ impl Shell {
             }
             self.lanes.look(now());
             self.look_for_empty_lanes();
+            self.look_for_cpus();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;

@@ -31,6 +31,7 @@ use super::lanes::Lanes;
 use super::listeners::Listeners;
 use super::log as own_log;
 use super::plan::Plan;
+use super::resizing::Resizing;
 use super::token::Token;
 use super::workers::Workers;
 
@@ -176,17 +177,20 @@ fn shell(
     let sharing = (config.share, owner);
     let listeners = Listeners::open(adopted, &config.listeners, sharing, &mut lanes)
         .map_err(StartError::Bind)?;
+    let poller = Poller::new().map_err(StartError::Loop)?;
+    // Before the CPUs are counted, so that no change is missed.
+    let mut resizing = Resizing::new(config.sizing, &poller);
     let pinned = if cluster {
         size(&mut config)
     } else {
         Vec::new()
     };
+    resizing.begin(config.policy.instances);
     let (capture, filter) = prepare_capture(&mut config, !listeners.is_empty());
     let supervisor = Supervisor::new(config.policy.clone());
     let ready = config.policy.ready;
     let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
-    let poller = Poller::new().map_err(StartError::Loop)?;
     let signals = SignalQueue::open().map_err(StartError::Loop)?;
     poller
         .add(&signals, Token::Signals.pack())
@@ -213,6 +217,7 @@ fn shell(
         capture,
         emptying: Emptying::default(),
         workers: Workers::default(),
+        resizing,
         events: [].into(),
         unreaped: false,
         sweep: None,

@@ -14,6 +14,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod diag;
 pub mod errno;
+pub mod inotify;
 mod kill;
 pub mod listener;
 pub mod machinery;
