@@ -35,6 +35,7 @@ const SMALL: Scope = Scope {
     several: false,
     closes: false,
     shuts_down: false,
+    hangs: false,
     readiness: false,
 };
 
@@ -120,6 +121,8 @@ const ONE_ADDRESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind polled",
         "move: abandon",
         "move: shut down",
@@ -127,6 +130,8 @@ const ONE_ADDRESS: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -141,6 +146,8 @@ const TWO_ADDRESSES: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind polled",
         "move: suspend",
         "move: abandon",
@@ -152,6 +159,8 @@ const TWO_ADDRESSES: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -163,6 +172,8 @@ const THREE_SLOTS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind polled",
         "move: suspend",
         "move: abandon",
@@ -174,6 +185,8 @@ const THREE_SLOTS: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -192,12 +205,16 @@ const SUCCESSORS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: abandon",
         "move: shut down",
         "lease: free, made",
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -215,6 +232,8 @@ const READINESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind polled",
         "move: suspend",
         "move: abandon",
@@ -225,6 +244,8 @@ const READINESS: Search = Search {
         "lease: passed",
         "lease: shared",
         "rank: stuck",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -238,6 +259,8 @@ const INSPECTED: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind polled",
         "move: suspend",
         "move: shut down",
@@ -247,6 +270,8 @@ const INSPECTED: Search = Search {
         "lease: passed",
         "lease: shared",
         "rank: stuck",
+        "look: suspected",
+        "look: hung",
     ],
     ..READINESS
 };
@@ -266,10 +291,14 @@ const POLLED: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "lease: free, made",
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -284,6 +313,8 @@ const SEVERAL: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind polled",
         "move: suspend",
         "move: abandon",
@@ -295,6 +326,8 @@ const SEVERAL: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -309,6 +342,8 @@ const TURNS: Search = Search {
         ..SMALL
     },
     unmet: &[
+        "move: look for hung",
+        "move: excuse",
         "move: bind polled",
         "move: suspend",
         "move: abandon",
@@ -317,6 +352,8 @@ const TURNS: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -334,6 +371,8 @@ const TOLD: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind polled",
         "move: arrive",
         "move: accept",
@@ -341,6 +380,8 @@ const TOLD: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -358,11 +399,15 @@ const ONE_QUEUE: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: suspend",
         "lease: free, made",
         "lease: passed",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -381,11 +426,15 @@ const OWN: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: suspend",
         "answer: join first",
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -402,6 +451,8 @@ const OWN_QUEUE: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind",
         "move: suspend",
         "move: abandon",
@@ -410,10 +461,54 @@ const OWN_QUEUE: Search = Search {
         "lease: passed",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
-const SEARCHES: [&Search; 13] = [
+const HANGS: Search = Search {
+    name: "workers that hang",
+    sharing: Sharing::Lanes,
+    arrivals: Arrivals::Untold,
+    scope: Scope {
+        queues: 2,
+        time: true,
+        hangs: true,
+        stops: true,
+        ..SMALL
+    },
+    unmet: &[
+        "move: look",
+        "move: bind polled",
+        "move: abandon",
+        "move: shut down",
+        "lease: free, made",
+        "lease: passed",
+        "lease: shared",
+        "listen: not ready",
+    ],
+};
+
+const ONE_QUEUE_HANGS: Search = Search {
+    name: "one queue that does not move",
+    sharing: Sharing::OneQueue,
+    unmet: &[
+        "move: look",
+        "move: bind polled",
+        "move: abandon",
+        "move: shut down",
+        "answer: join",
+        "lease: free, made",
+        "lease: to one",
+        "lease: passed",
+        "program: pinned",
+        "program: random",
+        "listen: not ready",
+    ],
+    ..HANGS
+};
+
+const SEARCHES: [&Search; 15] = [
     &THREE_SLOTS,
     &ONE_ADDRESS,
     &TWO_ADDRESSES,
@@ -427,6 +522,8 @@ const SEARCHES: [&Search; 13] = [
     &ONE_QUEUE,
     &OWN,
     &OWN_QUEUE,
+    &HANGS,
+    &ONE_QUEUE_HANGS,
 ];
 
 #[test]
@@ -503,4 +600,14 @@ fn listeners_of_clinits_own_keep_the_invariants() {
 #[test]
 fn one_queue_of_clinits_own_keeps_the_invariants() {
     OWN_QUEUE.run();
+}
+
+#[test]
+fn workers_that_hang_keep_the_invariants() {
+    HANGS.run();
+}
+
+#[test]
+fn one_queue_that_does_not_move_keeps_the_invariants() {
+    ONE_QUEUE_HANGS.run();
 }

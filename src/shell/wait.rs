@@ -34,6 +34,8 @@ impl Shell {
             self.lanes.ports.next_look(),
             self.emptying.next_look(),
             self.resizing.next_look(),
+            self.lanes.ports.next_look_for_hung(),
+            self.memory.next_look(),
         ];
         let timeout = deadlines
             .into_iter()
