@@ -11,6 +11,7 @@ mod error;
 mod given;
 mod help;
 mod listen;
+mod memory;
 mod options;
 mod placeholders;
 mod policy;
@@ -41,6 +42,7 @@ pub use environment::stepped;
 pub use error::{Origin, UsageError};
 pub use help::{help, readme_table};
 pub use listen::{ListenAddress, ListenerSpec};
+pub use memory::MaxMemory;
 pub use options::{OPTIONS, OptionSpec};
 pub use placeholders::{Bound, Template};
 pub use share::{Capture, Route, Share};
@@ -142,6 +144,8 @@ pub struct Config {
     pub env_steps: Vec<OsString>,
     /// Whether each slot gets a CPU of its own.
     pub pin: bool,
+    /// How much memory a worker may have; none: all that there is.
+    pub max_memory: Option<MaxMemory>,
 }
 
 /// In which ways, besides systemd's and einhorn's, workers are told of the
@@ -265,6 +269,7 @@ fn run(
         environment,
         env_steps,
         pin: settings.pin,
+        max_memory: settings.max_memory,
     };
     Ok(Parsed {
         invocation: Invocation::Run(Box::new(config)),

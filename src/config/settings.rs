@@ -10,6 +10,7 @@ use super::environment::{Overrides, Variables, lookup, stepped};
 use super::error::UsageError;
 use super::given::Given;
 use super::listen::ListenerSpec;
+use super::memory::MaxMemory;
 use super::options::Opt;
 use super::share::{Capture, Share};
 use super::sizing::{Instances, MOST_INSTANCES};
@@ -51,6 +52,7 @@ pub(super) struct Settings {
     pub(super) backoff: Option<(Duration, Duration)>,
     pub(super) min_uptime: Option<Duration>,
     pub(super) max_restarts: Option<u32>,
+    pub(super) max_memory: Option<MaxMemory>,
     pub(super) max_lifetime: Option<Duration>,
     pub(super) hang_timeout: Option<Duration>,
     pub(super) user: Option<Credentials>,
@@ -127,6 +129,7 @@ impl Settings {
             Opt::Backoff => self.backoff = Some(given.read(backoff)?),
             Opt::MinUptime => self.min_uptime = Some(given.read(|t| duration(t, ""))?),
             Opt::MaxRestarts => self.max_restarts = Some(given.read(max_restarts)?),
+            Opt::MaxMemory => self.max_memory = Some(given.read(MaxMemory::parse)?),
             Opt::MaxLifetime => self.max_lifetime = Some(given.read(some_time)?),
             Opt::HangTimeout => self.hang_timeout = Some(given.read(some_time)?),
             Opt::User => self.user = Some(given.read(|t| Credentials::parse(t, place.root))?),

@@ -35,6 +35,7 @@ const SMALL: Scope = Scope {
     several: false,
     closes: false,
     shuts_down: false,
+    hangs: false,
     readiness: false,
 };
 
@@ -132,6 +133,8 @@ const ONE_ADDRESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: abandon",
         "move: shut down",
@@ -139,6 +142,8 @@ const ONE_ADDRESS: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -153,6 +158,8 @@ const TWO_ADDRESSES: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -164,6 +171,8 @@ const TWO_ADDRESSES: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -175,6 +184,8 @@ const THREE_SLOTS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -186,6 +197,8 @@ const THREE_SLOTS: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -204,12 +217,16 @@ const SUCCESSORS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: abandon",
         "move: shut down",
         "lease: free, made",
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -227,6 +244,8 @@ const READINESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -237,6 +256,8 @@ const READINESS: Search = Search {
         "lease: passed",
         "lease: shared",
         "rank: stuck",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -250,6 +271,8 @@ const INSPECTED: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: shut down",
@@ -259,6 +282,8 @@ const INSPECTED: Search = Search {
         "lease: passed",
         "lease: shared",
         "rank: stuck",
+        "look: suspected",
+        "look: hung",
     ],
     ..READINESS
 };
@@ -278,10 +303,14 @@ const STAYING: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "lease: free, made",
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -296,6 +325,8 @@ const SEVERAL: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -307,6 +338,8 @@ const SEVERAL: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -321,6 +354,8 @@ const TURNS: Search = Search {
         ..SMALL
     },
     unmet: &[
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -329,6 +364,8 @@ const TURNS: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -346,6 +383,8 @@ const TOLD: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: arrive",
         "move: accept",
@@ -353,6 +392,8 @@ const TOLD: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -370,11 +411,15 @@ const ONE_QUEUE: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: suspend",
         "lease: free, made",
         "lease: passed",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -393,11 +438,15 @@ const OWN: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: suspend",
         "answer: join first",
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -414,6 +463,8 @@ const OWN_QUEUE: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind",
         "move: suspend",
         "move: abandon",
@@ -422,10 +473,54 @@ const OWN_QUEUE: Search = Search {
         "lease: passed",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
-const SEARCHES: [&Search; 13] = [
+const HANGS: Search = Search {
+    name: "workers that hang",
+    sharing: Sharing::Lanes,
+    arrivals: Arrivals::Untold,
+    scope: Scope {
+        queues: 2,
+        time: true,
+        hangs: true,
+        stops: true,
+        ..SMALL
+    },
+    unmet: &[
+        "move: look",
+        "move: bind polled",
+        "move: abandon",
+        "move: shut down",
+        "lease: free, made",
+        "lease: passed",
+        "lease: shared",
+        "listen: not ready",
+    ],
+};
+
+const ONE_QUEUE_HANGS: Search = Search {
+    name: "one queue that does not move",
+    sharing: Sharing::OneQueue,
+    unmet: &[
+        "move: look",
+        "move: bind polled",
+        "move: abandon",
+        "move: shut down",
+        "answer: join",
+        "lease: free, made",
+        "lease: to one",
+        "lease: passed",
+        "program: pinned",
+        "program: random",
+        "listen: not ready",
+    ],
+    ..HANGS
+};
+
+const SEARCHES: [&Search; 15] = [
     &THREE_SLOTS,
     &ONE_ADDRESS,
     &TWO_ADDRESSES,
@@ -439,6 +534,8 @@ const SEARCHES: [&Search; 13] = [
     &ONE_QUEUE,
     &OWN,
     &OWN_QUEUE,
+    &HANGS,
+    &ONE_QUEUE_HANGS,
 ];
 
 #[test]
@@ -515,4 +612,14 @@ fn listeners_of_clinits_own_keep_the_invariants() {
 #[test]
 fn one_queue_of_clinits_own_keeps_the_invariants() {
     OWN_QUEUE.run();
+}
+
+#[test]
+fn workers_that_hang_keep_the_invariants() {
+    HANGS.run();
+}
+
+#[test]
+fn one_queue_that_does_not_move_keeps_the_invariants() {
+    ONE_QUEUE_HANGS.run();
 }

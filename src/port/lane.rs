@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::program::Program;
 use super::rotation::{Flow, Rotation};
+use super::standstill::Standstill;
 use super::{LaneId, Sharing};
 use crate::supervisor::WorkerId;
 use crate::table::Set;
@@ -49,6 +50,8 @@ pub(super) struct Lane {
     pub(super) lease: Lease,
     /// Whether its queue moves.
     pub(super) flow: Flow,
+    /// How long it has not, where that is looked for.
+    pub(super) standstill: Standstill,
 }
 
 impl Lane {
@@ -57,6 +60,7 @@ impl Lane {
             id,
             lease,
             flow: Flow::Moving,
+            standstill: Standstill::Nothing,
         }
     }
 }
@@ -175,6 +179,10 @@ impl Listener {
         for lane in self.lanes.iter_mut().chain(&mut self.bound) {
             if only.is_some_and(|only| only != lane.id) {
                 continue;
+            }
+            if lane.lease.is_to(worker) {
+                // What was seen of this worker says nothing of the next.
+                lane.standstill = Standstill::Nothing;
             }
             if let Lease::Shared(lessees) = &mut lane.lease
                 && lessees.len() > 1

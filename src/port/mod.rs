@@ -29,6 +29,8 @@
 //!    go of.
 //! 6. A worker is shown to be ready only once it listens wherever the worker of
 //!    its slot that was ready last listens, or did.
+//! 7. A worker counts as hung only if nobody took from a queue of its own for
+//!    as long as that queue was suspected.
 #![forbid(unsafe_code)]
 
 pub mod address;
@@ -44,6 +46,7 @@ pub mod program;
 #[cfg(test)]
 mod random;
 mod rotation;
+mod standstill;
 mod steering;
 
 use std::net::SocketAddr;
@@ -53,6 +56,8 @@ use crate::table::{Set, Table};
 pub use binding::Bind;
 use lane::{Lane, Lease, Listener};
 pub use rotation::Arrivals;
+pub use standstill::Found;
+use standstill::Hang;
 
 /// A socket of a listener. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +97,10 @@ struct Worker {
     standing: Standing,
     /// Whether a signal has stopped it.
     suspended: bool,
+    /// Whether clinit itself has done that.
+    is_excused: bool,
+    /// Whether it says itself that it is alive.
+    vouches: bool,
     /// Where it has called `listen`.
     listens: Set<SocketAddr>,
 }
@@ -116,6 +125,8 @@ pub struct Ports {
     expected: Table<u32, Expected>,
     /// Slots whose last worker was never ready.
     failing: Set<u32>,
+    /// Whether workers that hang are looked for.
+    hang: Option<Hang>,
     next_listener: u32,
     next_lane: u32,
 }
@@ -131,6 +142,7 @@ impl Ports {
             workers: Table::new(),
             expected: Table::new(),
             failing: Set::new(),
+            hang: None,
             next_listener: 0,
             next_lane: 0,
         }
@@ -193,6 +205,8 @@ impl Ports {
                 Standing::Starting
             },
             suspended: false,
+            is_excused: false,
+            vouches: false,
             listens: Set::new(),
         };
         self.workers.insert(worker, standing);
@@ -226,9 +240,10 @@ impl Ports {
 
     /// A worker is to stop: no new connection is for it.
     pub fn turn_away(&mut self, worker: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.standing = Standing::TurnedAway;
+        if let Some(of) = self.workers.get_mut(&worker) {
+            of.standing = Standing::TurnedAway;
         }
+        self.begin_anew(worker);
     }
 
     /// Whether a worker is to stop.
@@ -254,8 +269,10 @@ impl Ports {
 
     /// A signal has stopped a worker, or let it go on.
     pub fn suspend(&mut self, worker: WorkerId, suspended: bool) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.suspended = suspended;
+        if let Some(of) = self.workers.get_mut(&worker)
+            && std::mem::replace(&mut of.suspended, suspended) != suspended
+        {
+            self.begin_anew(worker);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::port::{Arrivals, LaneId, Ports, Sharing};
+use crate::port::{Arrivals, Found, LaneId, Ports, Sharing};
 use crate::supervisor::{Time, WorkerId};
 use crate::sys::errno::describe;
 use crate::sys::listener::{Instruction, Listener};
@@ -232,6 +232,22 @@ impl Lanes {
             self.ports.look(now, &|lane| queued(lanes, lane));
             self.changed = true;
         }
+    }
+
+    /// Looks for workers that take nothing, where that is due. `untouched`:
+    /// whether, of what waited at this lane's port when it was suspected, none
+    /// has been taken.
+    pub(super) fn look_for_hung(
+        &mut self,
+        now: Time,
+        untouched: &dyn Fn(LaneId, u16) -> bool,
+    ) -> Found {
+        let lanes = &self.held;
+        let port = |lane| lanes.get(&lane)?.socket.as_ref()?.port();
+        let untouched = |lane| port(lane).is_some_and(|port| untouched(lane, port));
+        self.changed = true;
+        self.ports
+            .look_for_hung(now, &|lane| queued(lanes, lane), &untouched)
     }
 
     /// Tells the kernel of the programs that are due.

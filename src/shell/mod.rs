@@ -8,14 +8,18 @@ mod capture;
 mod closing;
 mod cpus;
 mod emptying;
+mod ends;
+mod hanging;
 mod lanes;
 mod listeners;
 mod log;
+mod memory;
 mod notes;
 mod perform;
 mod plan;
 mod proof;
 mod reaping;
+mod resizing;
 mod seconds;
 mod start;
 mod token;
@@ -30,12 +34,17 @@ use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
 use crate::sys::poll::Poller;
 use crate::sys::signals::SignalQueue;
 use crate::sys::{clock, random};
+use crate::table::Table;
 use capture::Capture;
 use closing::Closing;
 use emptying::Emptying;
+use ends::End;
+use hanging::Hanging;
 use lanes::Lanes;
 use listeners::Listeners;
+use memory::Memory;
 use plan::Plan;
+use resizing::Resizing;
 pub use start::run;
 use workers::Workers;
 
@@ -60,6 +69,14 @@ struct Shell {
     /// Workers that are to take what waits for them before they stop.
     emptying: Emptying,
     workers: Workers,
+    /// The CPUs that the number of workers follows.
+    resizing: Resizing,
+    /// How much memory a worker may have.
+    memory: Memory,
+    /// What waits for workers that may hang.
+    hanging: Hanging,
+    /// Why the last worker of each slot ended.
+    ends: Table<u32, End>,
     /// What has happened and the core does not know yet.
     events: VecDeque<Event>,
     /// Whether there may be children to reap that no signal will tell of.
@@ -103,6 +120,9 @@ impl Shell {
             }
             self.lanes.look(now());
             self.look_for_empty_lanes();
+            self.look_for_cpus();
+            self.look_for_hung();
+            self.look_at_memory();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;
@@ -125,6 +145,9 @@ impl Shell {
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             // Before its slot's next worker, which takes its lanes over.
             self.lanes.worker_gone(worker);
+        }
+        if let Event::Alive(worker) = event {
+            self.lanes.change().vouches(worker);
         }
         for action in self.supervisor.step(event, now) {
             self.perform(action);

@@ -82,6 +82,9 @@ impl Shell {
             baseline,
             served: Served::Unknown,
             presence: Presence::Main,
+            memory: None,
+            end: None,
+            killed: false,
             was_ignored: false,
         });
         // From here on the process is there, and its exit tells what this
@@ -178,9 +181,11 @@ impl Shell {
     }
 
     fn signal(&mut self, id: WorkerId, to: Target, signal: Signal, value: Option<u64>) {
-        let Some(worker) = self.workers.get(id) else {
+        self.excuse(id, signal);
+        let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
+        worker.killed |= signal == Signal::KILL;
         let (pid, slot) = (worker.pid, worker.slot);
         let sent = match (to, worker.presence) {
             (Target::Main, Presence::Main) => send(pid, signal.number(), value),

@@ -190,6 +190,14 @@ impl Plan {
         process::spawn(&request, inherited)
     }
 
+    /// Pins workers to other CPUs from here on, where they are pinned: a
+    /// worker could not be started on one that is gone.
+    pub(super) fn repin(&mut self, cpus: Vec<usize>) {
+        if !self.cpus.is_empty() {
+            self.cpus = cpus;
+        }
+    }
+
     fn argv(&self, slot: u32, listeners: &Listeners) -> Vec<CString> {
         let arguments = match self.mode {
             Mode::Init => self.arguments.clone(),

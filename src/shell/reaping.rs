@@ -4,6 +4,7 @@ use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
 use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
 use crate::sys::signals::send;
 
+use super::ends::End;
 use super::proof::LOOKS_A_TURN;
 use super::seconds::Seconds;
 use super::workers::Presence;
@@ -81,6 +82,7 @@ impl Shell {
             return;
         };
         let (slot, pid, served) = (worker.slot, worker.pid, worker.served);
+        let (killed, told) = (worker.killed, worker.end);
         if let Some(failure) = worker.failure {
             self.never_ran(id, slot, failure);
             return;
@@ -97,13 +99,14 @@ impl Shell {
             }
         }
         let awaited = self.lanes.awaits(id);
-        let memory = if self.closing.is_oom_kill(exit) {
-            ", out of memory by the kernel's count"
+        let end = self.closing.end_of(exit, killed, now());
+        if let End::OutOfMemory { .. } = end {
+            log::error!(slot, pid; "worker {end}, after {}", Seconds(age));
         } else {
-            ""
-        };
-        log::info!(slot, pid; "worker {exit} after {}{memory}", Seconds(age));
-        self.closing.note_exit(exit, self.supervisor.is_serving());
+            log::info!(slot, pid; "worker {end} after {}", Seconds(age));
+        }
+        self.ends.insert(slot, told.unwrap_or(end));
+        self.closing.note_end(end, self.supervisor.is_serving());
         self.events.push_back(Event::Exited {
             worker: id,
             exit,

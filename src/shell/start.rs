@@ -21,18 +21,22 @@ use crate::sys::process::{self, Filter};
 use crate::sys::remote;
 use crate::sys::signals::SignalQueue;
 use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descriptors};
+use crate::table::Table;
 
-use super::Shell;
 use super::capture::{Availability, Capture, available, warn_of_one_worker};
 use super::closing::Closing;
 use super::cpus::Cpus;
 use super::emptying::Emptying;
+use super::hanging::Hanging;
 use super::lanes::Lanes;
 use super::listeners::Listeners;
 use super::log as own_log;
+use super::memory::Memory;
 use super::plan::Plan;
+use super::resizing::Resizing;
 use super::token::Token;
 use super::workers::Workers;
+use super::{Shell, now};
 
 /// The exit code of a command line that cannot be run as it stands.
 const USAGE: u8 = 2;
@@ -176,17 +180,24 @@ fn shell(
     let sharing = (config.share, owner);
     let listeners = Listeners::open(adopted, &config.listeners, sharing, &mut lanes)
         .map_err(StartError::Bind)?;
+    let poller = Poller::new().map_err(StartError::Loop)?;
+    // Before the CPUs are counted, so that no change is missed.
+    let mut resizing = Resizing::new(config.sizing, &poller);
     let pinned = if cluster {
         size(&mut config)
     } else {
         Vec::new()
     };
+    resizing.begin(config.policy.instances);
     let (capture, filter) = prepare_capture(&mut config, !listeners.is_empty());
     let supervisor = Supervisor::new(config.policy.clone());
     let ready = config.policy.ready;
+    let memory = Memory::new(config.max_memory);
+    if let Some(timeout) = config.policy.hang_timeout {
+        lanes.change().find_hung(timeout, now());
+    }
     let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
-    let poller = Poller::new().map_err(StartError::Loop)?;
     let signals = SignalQueue::open().map_err(StartError::Loop)?;
     poller
         .add(&signals, Token::Signals.pack())
@@ -213,6 +224,10 @@ fn shell(
         capture,
         emptying: Emptying::default(),
         workers: Workers::default(),
+        resizing,
+        memory,
+        hanging: Hanging::default(),
+        ends: Table::new(),
         events: [].into(),
         unreaped: false,
         sweep: None,

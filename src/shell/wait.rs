@@ -33,6 +33,9 @@ impl Shell {
             self.supervisor.next_deadline(),
             self.lanes.ports.next_look(),
             self.emptying.next_look(),
+            self.resizing.next_look(),
+            self.lanes.ports.next_look_for_hung(),
+            self.memory.next_look(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -56,6 +59,7 @@ impl Shell {
                 Some(Token::Report(worker)) => self.read_report(worker),
                 Some(Token::Notify(worker)) => self.read_notify(worker),
                 Some(Token::Calls(worker)) => self.answer_calls(worker),
+                Some(Token::Cpus) => self.count_cpus(),
                 None => {}
             }
         }

@@ -9,6 +9,7 @@ use crate::sys::process::SpawnFailure;
 use crate::sys::signals::group_exists;
 use crate::table::Table;
 
+use super::ends::End;
 use super::proof::Baseline;
 
 /// A worker's process and what clinit holds of it.
@@ -32,6 +33,12 @@ pub(super) struct Worker {
     pub(super) served: Served,
     /// Which of its processes there still are.
     pub(super) presence: Presence,
+    /// How much memory it had last, and may have, in bytes.
+    pub(super) memory: Option<(u64, u64)>,
+    /// Why it is to end, where that is not its own doing.
+    pub(super) end: Option<End>,
+    /// Whether clinit has sent it SIGKILL.
+    pub(super) killed: bool,
     /// Whether a notification has been ignored: told once.
     pub(super) was_ignored: bool,
 }

@@ -1,4 +1,5 @@
-//! Handshakes under way, as the kernel lists sockets (`sock_diag(7)`).
+//! Handshakes under way and connections that wait, as the kernel lists sockets
+//! (`sock_diag(7)`).
 //!
 //! A handshake that has begun keeps the listener it began with, wherever new
 //! ones go. So a listener that is steered away from is empty only once those
@@ -19,16 +20,23 @@ const DONE: u16 = 3;
 /// `TCP_SYN_RECV` of `net/tcp_states.h`, as a bit.
 const SYN_RECEIVED: u32 = 1 << 3;
 
+/// `TCP_ESTABLISHED` and `TCP_CLOSE_WAIT`, in which a client has gone already.
+const CONNECTED: u32 = 1 << 1 | 1 << 8;
+
 /// Where the parts of a message begin: `struct nlmsghdr` is 16 bytes, and
 /// `struct inet_diag_msg` begins with family, state, timer and retransmissions.
 const HEADER: usize = 16;
 const SOCKET_ID: usize = 4;
 const SOCKET_ID_LENGTH: usize = 36;
 
+/// Where a message's inode is, behind 48 bytes of socket id and four numbers.
+const INODE: usize = HEADER + 4 + 48 + 16;
+
 /// The most that one look takes in; beyond, it is a flood and not clients.
 const MOST_HANDSHAKES: usize = 4096;
 
-/// A handshake: both addresses and ports, as the kernel has them.
+/// A handshake, or what has come of it: both addresses and ports, as the
+/// kernel has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handshake([u8; SOCKET_ID_LENGTH]);
 
@@ -39,10 +47,24 @@ pub struct Handshake([u8; SOCKET_ID_LENGTH]);
 /// Those of `socket(2)` and `recv(2)`: where there is no such socket family,
 /// or a container engine's profile refuses it.
 pub fn handshakes(port: u16) -> io::Result<Vec<Handshake>> {
+    list(port, SYN_RECEIVED)
+}
+
+/// The connections at a local port that nobody has accepted, of IPv4 and IPv6:
+/// they have no inode yet (`net/ipv4/inet_diag.c`).
+///
+/// # Errors
+///
+/// As [`handshakes`].
+pub fn waiting(port: u16) -> io::Result<Vec<Handshake>> {
+    list(port, CONNECTED)
+}
+
+fn list(port: u16, states: u32) -> io::Result<Vec<Handshake>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let socket = open()?;
-        ask(&socket, u8::try_from(family).unwrap_or(0), port)?;
+        ask(&socket, u8::try_from(family).unwrap_or(0), port, states)?;
         let mut buffer = vec![0; 32 * 1024];
         loop {
             let length = receive(&socket, &mut buffer)?;
@@ -66,7 +88,7 @@ fn open() -> io::Result<OwnedFd> {
 }
 
 /// `struct inet_diag_req_v2`, behind its header.
-fn ask(socket: &OwnedFd, family: u8, port: u16) -> io::Result<()> {
+fn ask(socket: &OwnedFd, family: u8, port: u16, states: u32) -> io::Result<()> {
     let mut request = Vec::with_capacity(72);
     request.extend(72_u32.to_ne_bytes());
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -78,7 +100,7 @@ fn ask(socket: &OwnedFd, family: u8, port: u16) -> io::Result<()> {
         0,
         0,
     ]);
-    request.extend(SYN_RECEIVED.to_ne_bytes());
+    request.extend(states.to_ne_bytes());
     request.extend(port.to_be_bytes());
     request.resize(72, 0);
     // SAFETY: the request is readable for its length.
@@ -123,7 +145,12 @@ fn take_in(mut part: &[u8], found: &mut Vec<Handshake>) -> io::Result<bool> {
             }
             _ => {}
         }
-        if let Some(id) = array(part, HEADER + SOCKET_ID) {
+        // Neither a handshake nor a connection that waits has an inode.
+        let message = part.get(..length).unwrap_or(part);
+        let accepted = array(message, INODE).is_some_and(|inode| u32::from_ne_bytes(inode) != 0);
+        if let Some(id) = array(message, HEADER + SOCKET_ID)
+            && !accepted
+        {
             found.push(Handshake(id));
         }
         // Messages begin at multiples of 4.
@@ -150,6 +177,21 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _client = TcpStream::connect(address).unwrap();
         assert_eq!(handshakes(address.port()).unwrap(), Vec::new());
+    }
+
+    #[test]
+    fn a_connection_waits_until_it_is_accepted() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let clients = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+        let both = waiting(address.port()).unwrap();
+        assert_eq!(both.len(), 2);
+        let _served = listener.accept().unwrap();
+        let one = waiting(address.port()).unwrap();
+        assert!(one.len() == 1 && both.contains(&one[0]));
+        // Its client has gone, and it waits on.
+        drop(clients);
+        assert_eq!(waiting(address.port()).unwrap(), one);
     }
 
     /// With `TCP_DEFER_ACCEPT` a handshake is under way until the client has

@@ -16,6 +16,7 @@ pub mod diag;
 pub mod errno;
 mod forked;
 mod guise;
+pub mod inotify;
 pub mod interest;
 mod kill;
 pub mod listener;

@@ -4,6 +4,7 @@
 //! processes come and go, `hidepid` hides those of other users, and /proc may
 //! be missing. What cannot be read is left out.
 
+mod memory;
 mod sockets;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::guise::Guise;
+pub use memory::{proportional_bytes, resident_bytes};
 pub use sockets::{certain_socket_inodes, listening_inodes, socket_inodes};
 
 /// A process.

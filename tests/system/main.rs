@@ -16,6 +16,7 @@ mod errors;
 mod footprint;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod healing;
 mod hostile;
 mod idle;
 mod init_mode;

@@ -163,7 +163,7 @@ fn every_option_is_understood() {
     let argv = "-i 50% --max-instances 8 --worker-memory 300M -l web=8080 -l unix:a.sock \
         --share queue --capture 8080,9090 --sockets-as server-starter,nginx --ready after:5s --drain-delay 3s \
         --ready-timeout 30s --settle 2s --surge 25% --drain connections:5s \
-        --max-lifetime 1h --hang-timeout 15s \
+        --max-memory 80% --max-lifetime 1h --hang-timeout 15s \
         --grace 1m --orphan-grace 2s --stop-signal SIGINT --restart on-failure \
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
@@ -239,6 +239,7 @@ fn every_option_is_understood() {
             .to_vec(),
         env_steps: vec!["PORT".into()],
         pin: yes,
+        max_memory: Some(MaxMemory::Percent(80)),
     };
     assert_eq!(*config, expected);
 }
