@@ -12,6 +12,7 @@ mod lanes;
 mod listeners;
 mod log;
 mod notes;
+mod owing;
 mod perform;
 mod plan;
 mod proof;
@@ -102,7 +103,7 @@ impl Shell {
                 self.step(Event::DeadlineReached);
             }
             self.lanes.look(now());
-            self.look_for_empty_lanes();
+            self.look_for_emptied();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;
