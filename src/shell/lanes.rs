@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::port::{Arrivals, Found, LaneId, Ports, Sharing};
 use crate::supervisor::{Time, WorkerId};
 use crate::sys::errno::describe;
-use crate::sys::listener::{Instruction, Listener};
+use crate::sys::listener::{Instruction, Late, Listener};
 use crate::table::{Set, Table};
 
 /// One lane's socket.
@@ -49,6 +49,8 @@ pub(super) struct Lanes {
     with_copies: Set<WorkerId>,
     /// Whether programs may be due.
     changed: bool,
+    /// Whether clinit is to end: nobody new is let in.
+    closed: bool,
 }
 
 impl Lanes {
@@ -61,6 +63,7 @@ impl Lanes {
             closing: Vec::new(),
             with_copies: Set::new(),
             changed: false,
+            closed: false,
         }
     }
 
@@ -77,6 +80,9 @@ impl Lanes {
         let inode = socket.inode();
         self.by_descriptor.insert(socket.descriptor(), lane);
         self.know(lane, inode);
+        if self.closed {
+            keep_out(&socket);
+        }
         if let Some(lane) = self.held.get_mut(&lane) {
             lane.socket = Some(socket);
         }
@@ -194,22 +200,47 @@ impl Lanes {
         }
     }
 
-    /// Lets go of everything. What workers still hold goes on as a plain
-    /// group, among which the kernel chooses.
-    pub(super) fn close(&mut self) {
-        for lane in self.held.values() {
-            if let Some(socket) = &lane.socket
-                && let Err(error) = socket.detach()
-            {
-                log::trace!("cannot detach a program from {}: {error}", socket.local());
+    // ---- the end ----
+
+    /// Keeps new connections out, for good. A lane that no worker has is
+    /// closed: nobody is left to come for what waits there. The others' queues
+    /// are their workers' to empty.
+    pub(super) fn keep_out(&mut self) {
+        self.closed = true;
+        let mut others = Vec::new();
+        for (id, lane) in self.held.iter_mut() {
+            if lane.socket.as_ref().is_some_and(keep_out) {
+                lane.tell(false);
+                others.push(*id);
             }
         }
-        self.held.clear();
-        self.by_inode.clear();
-        self.by_descriptor.clear();
-        self.closing.clear();
-        self.ports = Ports::new(Sharing::Lanes, Arrivals::Untold);
-        self.changed = false;
+        for lane in others {
+            self.drop_bound(lane);
+        }
+        self.close_unheld();
+    }
+
+    fn close_unheld(&mut self) {
+        let lanes: Vec<LaneId> = self.held.keys().copied().collect();
+        for lane in lanes {
+            if !self.ports.is_held(lane) {
+                self.drop_bound(lane);
+                self.ports.retire(lane);
+            }
+        }
+    }
+
+    /// Nobody waits any more for this worker's queues to be empty. At the end
+    /// they are closed with it, and so that late clients fail soon, with its
+    /// own copies.
+    pub(super) fn let_go(&mut self, worker: WorkerId) {
+        if self.closed {
+            for lane in self.ports.lanes_of(worker) {
+                if !self.ports.is_shared(lane) {
+                    self.drop_bound(lane);
+                }
+            }
+        }
     }
 
     // ---- steering ----
@@ -252,7 +283,7 @@ impl Lanes {
 
     /// Tells the kernel of the programs that are due.
     pub(super) fn settle(&mut self, now: Time) {
-        if !std::mem::take(&mut self.changed) {
+        if !std::mem::take(&mut self.changed) || self.closed {
             return;
         }
         let lanes = &self.held;
@@ -300,18 +331,30 @@ impl Lanes {
 
     // ---- leases ----
 
-    /// The lanes that hold connections for a worker alone.
+    /// Whether connections wait that only this worker will take. At the end a
+    /// queue that others share is nobody's to leave.
     pub(super) fn awaits(&self, worker: WorkerId) -> bool {
         let lanes = self.ports.lanes_of(worker).into_iter();
         lanes
-            .filter(|lane| !self.ports.is_shared(*lane))
+            .filter(|lane| self.closed || !self.ports.is_shared(*lane))
             .any(|lane| self.queued(lane) > 0)
+    }
+
+    /// Whether a worker that is turned away is given no new connection: not
+    /// so where it shares its queue, or has one that clinit does not hold.
+    pub(super) fn steers(&self, worker: WorkerId) -> bool {
+        let lanes = self.ports.lanes_of(worker);
+        let own = |lane: &LaneId| self.socket(*lane).is_some() && !self.ports.is_shared(*lane);
+        self.closed || (!lanes.is_empty() && lanes.iter().all(own))
     }
 
     /// A worker is gone: its lanes are free.
     pub(super) fn worker_gone(&mut self, worker: WorkerId) {
         for lane in self.change().gone(worker) {
             self.drop_bound(lane);
+        }
+        if self.closed {
+            self.close_unheld();
         }
     }
 
@@ -360,6 +403,22 @@ impl Lanes {
         self.hold(lane, socket);
         self.change().lent(worker, lane);
         Ok(lane)
+    }
+}
+
+/// Keeps new connections out of a socket. Returns whether that cannot be,
+/// because others have it who go on with it.
+fn keep_out(socket: &Listener) -> bool {
+    match socket.keep_out() {
+        Ok(late) => {
+            log::debug!("who comes late to {} is {late:?}", socket.local());
+            late == Late::Welcome
+        }
+        Err(error) => {
+            let (local, error) = (socket.local(), describe(&error));
+            log::warn!("cannot keep new connections from {local}: {error}");
+            false
+        }
     }
 }
 

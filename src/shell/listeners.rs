@@ -41,6 +41,8 @@ struct Held {
 pub(super) struct Listeners {
     held: Vec<Held>,
     told: bool,
+    /// At the end, those whose queues are still to be emptied.
+    emptied: Vec<Held>,
 }
 
 impl Listeners {
@@ -232,11 +234,34 @@ impl Listeners {
         }
     }
 
-    /// Closes clinit's copies: with a worker's last one the socket is closed,
-    /// and late clients fail at once.
+    // ---- the end ----
+
+    /// Closes clinit's copies: with a worker's last one the socket is closed.
+    /// A Unix socket's path goes at once, so that late clients fail, and its
+    /// copy when those that wait there are gone.
     pub(super) fn close(&mut self) {
         self.tell_arrivals(false);
-        self.held.clear();
+        self.emptied = std::mem::take(&mut self.held);
+        self.emptied.retain(|held| match &held.kind {
+            Kind::Plain { socket, .. } => {
+                socket.remove_path();
+                socket.has_queue_of_its_own()
+            }
+            Kind::Lanes(_) => false,
+        });
+    }
+
+    /// Whether anything waits, at the end, that workers are to take.
+    pub(super) fn awaits(&self) -> bool {
+        self.emptied.iter().any(|held| match &held.kind {
+            Kind::Plain { socket, .. } => socket.queued() > 0,
+            Kind::Lanes(_) => false,
+        })
+    }
+
+    /// Nobody is left who waits for that.
+    pub(super) fn let_go(&mut self) {
+        self.emptied.clear();
     }
 }
 

@@ -15,6 +15,7 @@ mod listeners;
 mod log;
 mod memory;
 mod notes;
+mod owing;
 mod perform;
 mod plan;
 mod proof;
@@ -119,7 +120,7 @@ impl Shell {
                 self.step(Event::DeadlineReached);
             }
             self.lanes.look(now());
-            self.look_for_empty_lanes();
+            self.look_for_emptied();
             self.look_for_cpus();
             self.look_for_hung();
             self.look_at_memory();

@@ -44,7 +44,7 @@ impl Shell {
             Action::CloseListeners => {
                 self.closing.draining_since = Some(now());
                 self.listeners.close();
-                self.lanes.close();
+                self.lanes.keep_out();
             }
             Action::TermTree => self.sweep(Signal::TERM),
             Action::KillTree => self.sweep(Signal::KILL),

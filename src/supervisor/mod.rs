@@ -186,6 +186,12 @@ impl Supervisor {
         matches!(self.phase, Phase::Serving | Phase::Leaving { .. })
     }
 
+    /// Whether [`Event::Emptied`] is awaited of a worker.
+    #[must_use]
+    pub fn is_emptying(&self, worker: WorkerId) -> bool {
+        self.apps.iter().any(|app| app.is_emptying(worker))
+    }
+
     /// How many workers there are to be.
     #[must_use]
     pub fn instances(&self) -> u32 {
