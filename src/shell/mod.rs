@@ -5,7 +5,9 @@
 
 mod background;
 mod capture;
+mod client;
 mod closing;
+mod control;
 mod cpus;
 mod emptying;
 mod lanes;
@@ -32,6 +34,7 @@ use crate::sys::signals::SignalQueue;
 use crate::sys::{clock, random};
 use capture::Capture;
 use closing::Closing;
+use control::Control;
 use emptying::Emptying;
 use lanes::Lanes;
 use listeners::Listeners;
@@ -70,6 +73,8 @@ struct Shell {
     exhausted: u32,
     /// Whether the workers have been looked at for masters among them.
     looked_for_masters: bool,
+    /// Where people and programs talk to it.
+    control: Control,
     closing: Closing,
     outcome: Option<Outcome>,
 }
@@ -105,6 +110,7 @@ impl Shell {
             }
             self.lanes.look(now());
             self.look_for_empty_lanes();
+            self.resume_accepting();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;
@@ -121,12 +127,14 @@ impl Shell {
             // Before its slot's next worker, which takes its lanes over.
             self.lanes.worker_gone(worker);
         }
+        self.observe_event(event);
         for action in self.supervisor.step(event, now) {
             self.perform(action);
         }
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             self.forget(worker);
         }
+        self.look_at_readiness();
     }
 }
 

@@ -24,7 +24,9 @@ use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descr
 
 use super::Shell;
 use super::capture::{Availability, Capture, available, warn_of_one_worker};
+use super::client;
 use super::closing::Closing;
+use super::control::{Control, Facts};
 use super::cpus::Cpus;
 use super::emptying::Emptying;
 use super::lanes::Lanes;
@@ -102,6 +104,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
         }
     };
     let config = match parsed.invocation {
+        Invocation::Verb(verb) => return client::run(&verb),
         Invocation::Help => return print(&config::help()),
         Invocation::Version => return print(&format!("clinit {}\n", env!("CARGO_PKG_VERSION"))),
         Invocation::Cpus(sizing) => {
@@ -134,7 +137,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
     }
 }
 
-fn print(text: &str) -> u8 {
+pub(super) fn print(text: &str) -> u8 {
     use std::io::Write;
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => 0,
@@ -184,6 +187,8 @@ fn shell(
     let (capture, filter) = prepare_capture(&mut config, !listeners.is_empty());
     let supervisor = Supervisor::new(config.policy.clone());
     let ready = config.policy.ready;
+    let facts = Facts::of(&config, &capture);
+    let socket = std::mem::take(&mut config.control);
     let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
     let poller = Poller::new().map_err(StartError::Loop)?;
@@ -191,6 +196,11 @@ fn shell(
     poller
         .add(&signals, Token::Signals.pack())
         .map_err(StartError::Loop)?;
+    let control = if cluster {
+        Control::open(&socket, facts, &poller)
+    } else {
+        Control::closed(facts)
+    };
     if cluster {
         let workers = supervisor.instances();
         let program = plan.program().display();
@@ -218,6 +228,7 @@ fn shell(
         sweep: None,
         exhausted: 0,
         looked_for_masters: false,
+        control,
         closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })

@@ -13,6 +13,10 @@ pub(super) enum Token {
     Notify(WorkerId),
     /// A worker's calls of `bind` and `listen`.
     Calls(WorkerId),
+    /// The control socket.
+    Control,
+    /// Somebody who talks to it.
+    Client(u32),
 }
 
 impl Token {
@@ -22,6 +26,8 @@ impl Token {
             Self::Report(worker) => (1, worker.index()),
             Self::Notify(worker) => (2, worker.index()),
             Self::Calls(worker) => (3, worker.index()),
+            Self::Control => (8, 0),
+            Self::Client(client) => (9, client),
         };
         kind << 32 | u64::from(index)
     }
@@ -34,6 +40,8 @@ impl Token {
             1 => Some(Self::Report(worker)),
             2 => Some(Self::Notify(worker)),
             3 => Some(Self::Calls(worker)),
+            8 => Some(Self::Control),
+            9 => Some(Self::Client(index)),
             _ => None,
         }
     }

@@ -33,6 +33,7 @@ impl Shell {
             self.supervisor.next_deadline(),
             self.lanes.ports.next_look(),
             self.emptying.next_look(),
+            self.control.paused_until(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -56,6 +57,8 @@ impl Shell {
                 Some(Token::Report(worker)) => self.read_report(worker),
                 Some(Token::Notify(worker)) => self.read_notify(worker),
                 Some(Token::Calls(worker)) => self.answer_calls(worker),
+                Some(Token::Control) => self.accept_clients(),
+                Some(Token::Client(client)) => self.serve_client(client),
                 None => {}
             }
         }

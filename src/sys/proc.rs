@@ -5,6 +5,7 @@
 //! be missing. What cannot be read is left out.
 
 mod sockets;
+mod usage;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -13,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 pub use sockets::{certain_socket_inodes, listening_inodes, socket_inodes};
+pub use usage::{Usage, usage};
 
 /// A process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

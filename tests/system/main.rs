@@ -12,6 +12,7 @@
 
 mod capture;
 mod cluster;
+mod control;
 mod errors;
 mod footprint;
 #[path = "../harness/mod.rs"]
