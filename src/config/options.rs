@@ -18,6 +18,7 @@ pub(super) enum Opt {
     Settle,
     Surge,
     DrainDelay,
+    ReadyDuringDrain,
     Drain,
     Grace,
     StopSignal,
@@ -30,6 +31,7 @@ pub(super) enum Opt {
     HangTimeout,
     EnvStep,
     Pin,
+    Control,
     OrphanGrace,
     User,
     Chdir,
@@ -109,6 +111,11 @@ impl OptionSpec {
         self.value.is_empty()
     }
 
+    /// Whether verbs heed its variable: it says where clinit is talked to.
+    pub(super) fn is_of_verbs(&self) -> bool {
+        self.id == Opt::Control
+    }
+
     /// Whether `clinit cpus` takes it: it bears on how many workers there are.
     pub(super) fn is_of_cpus(&self) -> bool {
         matches!(
@@ -147,6 +154,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(Opt::DrainDelay, None, "drain-delay", "DUR|auto",
         "shutdown to stop signal; auto: 5s in Kubernetes where there is a listener, else 0",
         "auto"),
+    OptionSpec::new(Opt::ReadyDuringDrain, None, "ready-during-drain", "fail|keep",
+        "what clinit probe ready says once a shutdown is asked for", "fail"),
     OptionSpec::new(Opt::Drain, None, "drain", "HOW",
         "connections[:DUR]: stop a worker once it owes no answer, at most half the grace; signal: at once",
         "connections"),
@@ -172,6 +181,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         "add the slot to that variable; repeatable", "").repeatable(),
     OptionSpec::new(Opt::Pin, None, "pin", "",
         "one CPU a slot", "off"),
+    OptionSpec::new(Opt::Control, None, "control", "PATH|off",
+        "the socket that verbs talk to; none in the file system", "abstract"),
     OptionSpec::new(Opt::OrphanGrace, None, "orphan-grace", "DUR",
         "TERM to KILL for what is left at the end", "5s").in_both_modes(),
     OptionSpec::new(Opt::User, None, "user", "USER[:GROUP]",

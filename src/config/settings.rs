@@ -16,6 +16,7 @@ use super::share::{Capture, Share};
 use super::sizing::{Instances, MOST_INSTANCES};
 use super::units::{backoff, duration, size, whole};
 use super::user::Credentials;
+use super::verbs::Socket;
 use super::{Dialects, LogFormat};
 use crate::supervisor::policy::{Drain, Ready, Restart, Signal, Surge};
 
@@ -61,6 +62,8 @@ pub(super) struct Settings {
     env_files: Vec<Given>,
     env_steps: Vec<Given>,
     pub(super) pin: bool,
+    pub(super) control: Socket,
+    pub(super) ready_during_drain: bool,
     pub(super) log_format: LogFormat,
     log_level: Option<LevelFilter>,
     verbosity: usize,
@@ -138,6 +141,8 @@ impl Settings {
             Opt::EnvFile => self.env_files.push(given.clone()),
             Opt::EnvStep => self.env_steps.push(given.clone()),
             Opt::Pin => self.pin = true,
+            Opt::Control => self.control = socket(given, place)?,
+            Opt::ReadyDuringDrain => self.ready_during_drain = given.read(fail_or_keep)?,
             Opt::LogFormat => self.log_format = given.read(log_format)?,
             Opt::LogLevel => self.log_level = Some(given.read(log_level)?),
             Opt::Verbose => self.verbosity += 1,
@@ -226,6 +231,21 @@ fn path(given: &Given, place: Place<'_>) -> Result<PathBuf, UsageError> {
         return Err(given.refused("a path is missing"));
     }
     Ok(place.cwd.join(&given.value))
+}
+
+fn socket(given: &Given, place: Place<'_>) -> Result<Socket, UsageError> {
+    if given.value == "off" {
+        return Ok(Socket::Off);
+    }
+    path(given, place).map(Socket::Path)
+}
+
+fn fail_or_keep(text: &str) -> Result<bool, String> {
+    match text {
+        "fail" => Ok(false),
+        "keep" => Ok(true),
+        _ => Err("accepted are fail and keep".into()),
+    }
 }
 
 fn max_instances(text: &str) -> Result<u32, String> {

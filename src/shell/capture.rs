@@ -78,6 +78,11 @@ impl Capture {
         }
     }
 
+    /// By which way clinit gets at workers' sockets, if it does.
+    pub(super) fn route(&self) -> Option<Route> {
+        self.routes.best()
+    }
+
     /// A worker is gone, and with it its datagram sockets. A thread that it has
     /// left behind may be under way to its next stop, and is let go there.
     pub(super) fn forget(&mut self, worker: WorkerId) {

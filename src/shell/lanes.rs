@@ -243,6 +243,21 @@ impl Lanes {
         }
     }
 
+    /// Where they listen, each address once.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let sockets = self.ports.listening().filter_map(|lane| self.socket(lane));
+        let mut addresses: Vec<String> = sockets.map(Listener::local).collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+
+    /// How many connections wait for this worker.
+    pub(super) fn waiting_for(&self, worker: WorkerId) -> u32 {
+        let lanes = self.ports.lanes_of(worker).into_iter();
+        lanes.map(|lane| self.queued(lane)).sum()
+    }
+
     // ---- steering ----
 
     /// Counts an arrival at the lane with this descriptor; returns the lane.

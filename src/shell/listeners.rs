@@ -111,6 +111,11 @@ impl Listeners {
         addresses.join(", ")
     }
 
+    /// Where those listen that have no lanes.
+    pub(super) fn plain_addresses(&self) -> impl Iterator<Item = String> + '_ {
+        self.plain().map(|(_, socket, _)| socket.local())
+    }
+
     /// Those that have lanes.
     pub(super) fn with_lanes(&self) -> impl Iterator<Item = ListenerId> + '_ {
         self.held.iter().filter_map(|held| match held.kind {

@@ -5,7 +5,9 @@
 
 mod background;
 mod capture;
+mod client;
 mod closing;
+mod control;
 mod cpus;
 mod emptying;
 mod ends;
@@ -38,6 +40,7 @@ use crate::sys::{clock, random};
 use crate::table::Table;
 use capture::Capture;
 use closing::Closing;
+use control::Control;
 use emptying::Emptying;
 use ends::End;
 use hanging::Hanging;
@@ -88,6 +91,8 @@ struct Shell {
     exhausted: u32,
     /// Whether the workers have been looked at for masters among them.
     looked_for_masters: bool,
+    /// Where people and programs talk to it.
+    control: Control,
     closing: Closing,
     outcome: Option<Outcome>,
 }
@@ -124,6 +129,7 @@ impl Shell {
             self.look_for_cpus();
             self.look_for_hung();
             self.look_at_memory();
+            self.resume_accepting();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;
@@ -150,12 +156,14 @@ impl Shell {
         if let Event::Alive(worker) = event {
             self.lanes.change().vouches(worker);
         }
+        self.observe_event(event);
         for action in self.supervisor.step(event, now) {
             self.perform(action);
         }
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             self.forget(worker);
         }
+        self.look_at_readiness();
     }
 }
 

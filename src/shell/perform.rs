@@ -17,6 +17,7 @@ use super::{Shell, now, tree};
 
 impl Shell {
     pub(super) fn perform(&mut self, action: Action) {
+        self.observe_action(action);
         match action {
             Action::Spawn {
                 worker,
@@ -73,6 +74,7 @@ impl Shell {
         self.workers.insert(Worker {
             id,
             slot,
+            generation,
             pid,
             started: now(),
             report: None,

@@ -24,7 +24,9 @@ use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descr
 use crate::table::Table;
 
 use super::capture::{Availability, Capture, available, warn_of_one_worker};
+use super::client;
 use super::closing::Closing;
+use super::control::{Control, Facts};
 use super::cpus::Cpus;
 use super::emptying::Emptying;
 use super::hanging::Hanging;
@@ -106,6 +108,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
         }
     };
     let config = match parsed.invocation {
+        Invocation::Verb(verb) => return client::run(&verb),
         Invocation::Help => return print(&config::help()),
         Invocation::Version => return print(&format!("clinit {}\n", env!("CARGO_PKG_VERSION"))),
         Invocation::Cpus(sizing) => {
@@ -138,7 +141,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
     }
 }
 
-fn print(text: &str) -> u8 {
+pub(super) fn print(text: &str) -> u8 {
     use std::io::Write;
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => 0,
@@ -196,12 +199,19 @@ fn shell(
     if let Some(timeout) = config.policy.hang_timeout {
         lanes.change().find_hung(timeout, now());
     }
+    let facts = Facts::of(&config, &capture);
+    let socket = std::mem::take(&mut config.control);
     let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
     let signals = SignalQueue::open().map_err(StartError::Loop)?;
     poller
         .add(&signals, Token::Signals.pack())
         .map_err(StartError::Loop)?;
+    let control = if cluster {
+        Control::open(&socket, facts, &poller)
+    } else {
+        Control::closed(facts)
+    };
     if cluster {
         let workers = supervisor.instances();
         let program = plan.program().display();
@@ -233,6 +243,7 @@ fn shell(
         sweep: None,
         exhausted: 0,
         looked_for_masters: false,
+        control,
         closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })

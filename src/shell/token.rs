@@ -15,6 +15,10 @@ pub(super) enum Token {
     Calls(WorkerId),
     /// The files that say how many CPUs there are.
     Cpus,
+    /// The control socket.
+    Control,
+    /// Somebody who talks to it.
+    Client(u32),
 }
 
 impl Token {
@@ -25,6 +29,8 @@ impl Token {
             Self::Notify(worker) => (2, worker.index()),
             Self::Calls(worker) => (3, worker.index()),
             Self::Cpus => (4, 0),
+            Self::Control => (8, 0),
+            Self::Client(client) => (9, client),
         };
         kind << 32 | u64::from(index)
     }
@@ -38,6 +44,8 @@ impl Token {
             2 => Some(Self::Notify(worker)),
             3 => Some(Self::Calls(worker)),
             4 => Some(Self::Cpus),
+            8 => Some(Self::Control),
+            9 => Some(Self::Client(index)),
             _ => None,
         }
     }

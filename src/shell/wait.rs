@@ -36,6 +36,7 @@ impl Shell {
             self.resizing.next_look(),
             self.lanes.ports.next_look_for_hung(),
             self.memory.next_look(),
+            self.control.paused_until(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -60,6 +61,8 @@ impl Shell {
                 Some(Token::Notify(worker)) => self.read_notify(worker),
                 Some(Token::Calls(worker)) => self.answer_calls(worker),
                 Some(Token::Cpus) => self.count_cpus(),
+                Some(Token::Control) => self.accept_clients(),
+                Some(Token::Client(client)) => self.serve_client(client),
                 None => {}
             }
         }

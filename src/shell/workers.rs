@@ -16,6 +16,7 @@ use super::proof::Baseline;
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slot: u32,
+    pub(super) generation: u32,
     /// The main process, and the group.
     pub(super) pid: i32,
     pub(super) started: Time,

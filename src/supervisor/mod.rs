@@ -53,6 +53,7 @@ mod slot;
 #[cfg(test)]
 mod table;
 mod time;
+mod view;
 
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ use policy::{Mode, Policy};
 pub use signal::Signal;
 use signals::Meaning;
 pub use time::{Now, Time};
+pub use view::{Doing, View};
 
 /// The signals that end a process which does not expect them, and are sent to
 /// that end.

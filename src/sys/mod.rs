@@ -12,6 +12,7 @@ pub mod affinity;
 pub mod binding;
 pub mod cgroup;
 pub mod clock;
+pub mod control;
 pub mod diag;
 pub mod errno;
 mod forked;

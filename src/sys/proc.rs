@@ -6,6 +6,7 @@
 
 mod memory;
 mod sockets;
+mod usage;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use super::guise::Guise;
 pub use memory::{proportional_bytes, resident_bytes};
 pub use sockets::{certain_socket_inodes, listening_inodes, socket_inodes};
+pub use usage::{Usage, usage};
 
 /// A process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@
 
 mod capture;
 mod cluster;
+mod control;
 mod draining;
 mod errors;
 mod footprint;

@@ -144,6 +144,8 @@ fn the_command_begins_at_the_first_word_that_is_no_option() {
         (&["--", "-x"], &["-x"]),
         (&["--", "cpus"], &["cpus"]),
         (&["-v", "cpus"], &["cpus"]),
+        (&["--", "status"], &["status"]),
+        (&["-v", "kill", "5"], &["kill", "5"]),
         (&["-"], &["-"]),
     ] {
         assert_eq!(config(argv).command, command, "{argv:?}");
@@ -167,6 +169,7 @@ fn every_option_is_understood() {
         --grace 1m --orphan-grace 2s --stop-signal SIGINT --restart on-failure \
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
+        --control /run/c --ready-during-drain keep \
         --log-format json --log-level warn -v server";
     let argv: Vec<&str> = argv.split_ascii_whitespace().collect();
     let (cwd, root) = (image.path(), image.path());
@@ -238,6 +241,8 @@ fn every_option_is_understood() {
             .map(|(name, value)| (name.into(), value.into()))
             .to_vec(),
         env_steps: vec!["PORT".into()],
+        control: Socket::Path("/run/c".into()),
+        ready_during_drain: true,
         pin: yes,
         max_memory: Some(MaxMemory::Percent(80)),
     };

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A value that each option that takes one refuses.
-const REFUSED: [(&str, &str, &str); 35] = [
+const REFUSED: [(&str, &str, &str); 37] = [
     (
         "instances",
         "many",
@@ -118,6 +118,8 @@ const REFUSED: [(&str, &str, &str); 35] = [
     ("env-step", "UNSET", "workers have no such variable"),
     ("user", "foo", "no such user in /etc/passwd"),
     ("chdir", "", "a path is missing"),
+    ("control", "", "a path is missing"),
+    ("ready-during-drain", "no", "accepted are fail and keep"),
     ("env", "=", "the variable's name is empty; accepted is K=V"),
     (
         "env-file",
