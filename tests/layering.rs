@@ -24,7 +24,15 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "shell",
-        may: &["shell", "supervisor", "port", "sys", "config", "table"],
+        may: &[
+            "shell",
+            "supervisor",
+            "port",
+            "notify",
+            "sys",
+            "config",
+            "table",
+        ],
         crates: &["log", "env_logger", "serde_json"],
         std: None,
     },
@@ -60,6 +68,12 @@ const LAYERS: &[Layer] = &[
         may: &["table"],
         crates: &[],
         std: Some(&["iter", "mem", "vec"]),
+    },
+    Layer {
+        name: "notify",
+        may: &["notify"],
+        crates: &[],
+        std: Some(&["fmt", "str", "time"]),
     },
     Layer {
         name: "port",

@@ -8,10 +8,14 @@ mod capture;
 mod closing;
 mod cpus;
 mod emptying;
+mod handover;
 mod lanes;
 mod listeners;
 mod log;
+mod main_process;
+mod manager;
 mod notes;
+mod notify;
 mod perform;
 mod plan;
 mod proof;
@@ -24,6 +28,7 @@ mod wait;
 mod workers;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
@@ -35,6 +40,7 @@ use closing::Closing;
 use emptying::Emptying;
 use lanes::Lanes;
 use listeners::Listeners;
+use manager::Manager;
 use plan::Plan;
 pub use start::run;
 use workers::Workers;
@@ -50,6 +56,8 @@ struct Shell {
     plan: Plan,
     /// What shows that a worker is ready.
     ready: Ready,
+    /// How long a worker may fall silent that says it is alive.
+    hang_timeout: Option<Duration>,
     listeners: Listeners,
     lanes: Lanes,
     /// Whether arrivals may be told of. They are sent in clinit's name, and a
@@ -70,6 +78,8 @@ struct Shell {
     exhausted: u32,
     /// Whether the workers have been looked at for masters among them.
     looked_for_masters: bool,
+    /// Who started clinit, and is told how it fares.
+    manager: Manager,
     closing: Closing,
     outcome: Option<Outcome>,
 }
@@ -79,6 +89,7 @@ impl Shell {
     fn run(mut self) -> u8 {
         loop {
             self.catch_up();
+            self.tell_manager();
             if let Some(outcome) = self.outcome {
                 self.closing.say(outcome, now());
                 return outcome.code;

@@ -30,6 +30,7 @@ use super::emptying::Emptying;
 use super::lanes::Lanes;
 use super::listeners::Listeners;
 use super::log as own_log;
+use super::manager::Manager;
 use super::plan::Plan;
 use super::token::Token;
 use super::workers::Workers;
@@ -119,8 +120,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
             describe(&error)
         );
     }
-    let names = variable(&environment, "LISTEN_FDNAMES").unwrap_or_default();
-    match shell(config, inherited, &handed_down, names) {
+    match shell(config, inherited, &handed_down, &environment) {
         Ok(shell) => {
             for note in parsed.notes {
                 log::log!(note.level, "{}", note.text);
@@ -150,11 +150,12 @@ fn shell(
     mut config: Config,
     inherited: Inherited,
     passed: &Range<i32>,
-    names: &str,
+    environment: &[(OsString, OsString)],
 ) -> Result<Shell, StartError> {
     let mode = config.policy.mode;
     let cluster = mode == Mode::Cluster;
     let adopted = if cluster {
+        let names = variable(environment, "LISTEN_FDNAMES").unwrap_or_default();
         adopt_listeners(passed, names)?
     } else {
         Vec::new()
@@ -174,8 +175,20 @@ fn shell(
     let mut lanes = Lanes::new(sharing, arrivals);
     let owner = config.credentials.as_ref().map(|it| it.uid);
     let sharing = (config.share, owner);
-    let listeners = Listeners::open(adopted, &config.listeners, sharing, &mut lanes)
-        .map_err(StartError::Bind)?;
+    let mut manager = if cluster {
+        Manager::new(environment, inherited.is_pid1)
+    } else {
+        // The child tells it itself.
+        Manager::none()
+    };
+    let listeners = Listeners::open(
+        adopted,
+        &config.listeners,
+        sharing,
+        &mut lanes,
+        &mut manager,
+    )
+    .map_err(StartError::Bind)?;
     let pinned = if cluster {
         size(&mut config)
     } else {
@@ -184,6 +197,7 @@ fn shell(
     let (capture, filter) = prepare_capture(&mut config, !listeners.is_empty());
     let supervisor = Supervisor::new(config.policy.clone());
     let ready = config.policy.ready;
+    let hang_timeout = config.policy.hang_timeout;
     let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
     let poller = Poller::new().map_err(StartError::Loop)?;
@@ -207,6 +221,7 @@ fn shell(
         supervisor,
         plan,
         ready,
+        hang_timeout,
         listeners,
         lanes,
         may_be_told,
@@ -218,6 +233,7 @@ fn shell(
         sweep: None,
         exhausted: 0,
         looked_for_masters: false,
+        manager,
         closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })
@@ -343,7 +359,7 @@ fn passed_descriptors(environment: &[(OsString, OsString)]) -> Range<i32> {
     FIRST_PASSED..FIRST_PASSED.saturating_add(count.unwrap_or(0))
 }
 
-fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
+pub(super) fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
     let found = environment
         .iter()
         .find(|(known, _)| known == OsStr::new(name));

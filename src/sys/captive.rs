@@ -67,7 +67,7 @@ impl Captive {
         let request = SpawnRequest {
             argv: &argv,
             env: &env,
-            listen_pid: false,
+            own_pid: &[],
             descriptors: &[],
             stdin: Stdin::Inherit,
             group: Group::New,
