@@ -172,8 +172,10 @@ impl Manager {
         };
         let status = format!("{doing}{serving} of {workers} workers are ready");
         if status != self.status && self.unsent.is_empty() {
-            self.send(&format!("STATUS={status}"), None);
-            self.status = status;
+            match self.send(&format!("STATUS={status}"), None) {
+                Sent::NotYet => self.retry_at = Some(now + RETRY),
+                Sent::Yes | Sent::Never => self.status = status,
+            }
         }
         if let Some((pause, at)) = self.watchdog
             && at <= now

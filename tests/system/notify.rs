@@ -81,16 +81,17 @@ fn a_worker_may_set_its_own_time_and_take_it_back() {
 }
 
 #[test]
-fn a_worker_that_says_that_it_goes_is_replaced_without_a_failure() {
-    let setup = Setup::new("-i 1 -v --min-uptime 1ms --backoff 1h..1h");
+fn a_worker_that_says_that_it_goes_is_replaced_without_a_delay() {
+    let setup = Setup::new("-i 1 -v --min-uptime 0s --backoff 1h..1h");
     let gate = setup.dir.fifo("gate");
     let mut clinit = setup
         .worker(&format!(
             "ready report up await {gate} say STOPPING=1 exit 0"
         ))
         .start();
-    for _ in 0..3 {
+    for ready in 1..4 {
         let _ = clinit.report("report");
+        clinit.wait_ready(ready);
         std::fs::write(&gate, "").unwrap();
     }
     let _ = clinit.report("report");
