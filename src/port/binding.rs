@@ -40,16 +40,17 @@ pub enum Bind {
 
 impl Ports {
     /// What answers a worker's `bind` of a socket to an address with a port.
-    /// `socket` is the lane that its socket is already; `polled` says whether
-    /// the worker waits for events of its socket, which another one in its
-    /// place would not bring.
+    /// `socket` is the lane that its socket is already; `stays` says whether
+    /// that has to stay where it is: the worker waits for events of it already,
+    /// and cannot be made to wait for another's. That may only be seen once a
+    /// lane is to be lent, and then this is asked again.
     #[must_use]
     pub fn bind(
         &self,
         worker: WorkerId,
         address: SocketAddr,
         socket: Option<LaneId>,
-        polled: bool,
+        stays: bool,
         queued: &dyn Fn(LaneId) -> u32,
     ) -> Bind {
         if socket.is_some() || !self.workers.contains_key(&worker) {
@@ -65,7 +66,7 @@ impl Ports {
         if passed.is_none() && listener.is_held_by(worker) {
             return own(Bind::Again);
         }
-        if polled {
+        if stays {
             return join(false);
         }
         let lane = passed.or_else(|| listener.shared_lane());
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_polled_joins_although_a_lane_is_free() {
+    fn a_socket_that_stays_joins_although_a_lane_is_free() {
         let mut ports = ports(Sharing::Lanes, 1);
         let old = serve(&mut ports, 0, 80);
         ports.gone(worker(0));
@@ -312,7 +313,7 @@ mod tests {
         assert_eq!(ports.passed_over(worker(1), at(80)), [old]);
     }
 
-    /// Netty in one start and another server in the next: slot 0's worker took
+    /// One that stays in one start and another server in the next: slot 0's worker took
     /// slot 1's lane over, so nobody would ever take its own.
     #[test]
     fn a_lane_whose_slot_has_another_by_now_is_passed_over() {
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_one_queue_a_polled_socket_is_a_lane_that_dies_with_its_worker() {
+    fn beside_one_queue_a_socket_that_stays_is_a_lane_that_dies_with_its_worker() {
         let mut ports = ports(Sharing::OneQueue, 2);
         let queue = serve(&mut ports, 0, 80);
         let own = serve(&mut ports, 1, 80);
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_polled_socket_takes_the_place_of_the_lane_that_was_handed_down() {
+    fn a_socket_that_stays_takes_the_place_of_the_lane_that_was_handed_down() {
         let mut ports = ports(Sharing::Lanes, 1);
         let listener = ports.open(at(80), Sharing::Lanes);
         let lane = ports.made(listener);

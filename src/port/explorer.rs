@@ -31,7 +31,7 @@ const SMALL: Scope = Scope {
     turns: false,
     time: false,
     stops: false,
-    polled: false,
+    stays: false,
     several: false,
     closes: false,
     shuts_down: false,
@@ -70,7 +70,9 @@ impl Search {
                 if let Err(violation) = checked {
                     let path = path(&reached_by, next, step);
                     let ports = &reached.ports;
-                    panic!("{violation}\nby these events:\n{path}in this state: {ports:#?}");
+                    found(&format!(
+                        "{violation}\nby these events:\n{path}in this state: {ports:#?}"
+                    ));
                 }
                 if reached != state {
                     met.insert(step.kind());
@@ -93,6 +95,16 @@ impl Search {
         let unmet: Vec<_> = unmet.copied().collect();
         assert_eq!(unmet, self.unmet, "{name}");
     }
+}
+
+/// Fails the test; where a bug was planted, which one search is to find, also
+/// those that are still under way.
+fn found(violation: &str) -> ! {
+    if std::env::var_os("CLINIT_PLANTED").is_some() {
+        let _ = writeln!(std::io::stderr(), "{violation}");
+        std::process::exit(1);
+    }
+    panic!("{violation}");
 }
 
 fn path(reached_by: &[Option<(usize, Move)>], mut index: usize, last: Move) -> String {
@@ -120,7 +132,7 @@ const ONE_ADDRESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: abandon",
         "move: shut down",
         "lease: free, made",
@@ -141,7 +153,7 @@ const TWO_ADDRESSES: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -163,7 +175,7 @@ const THREE_SLOTS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -186,7 +198,7 @@ const SUCCESSORS: Search = Search {
         successors: true,
         queues: 1,
         stops: true,
-        polled: true,
+        stays: true,
         ..SMALL
     },
     unmet: &[
@@ -215,7 +227,7 @@ const READINESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -238,7 +250,7 @@ const INSPECTED: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: shut down",
         "move: arrive",
@@ -251,14 +263,14 @@ const INSPECTED: Search = Search {
     ..READINESS
 };
 
-const POLLED: Search = Search {
-    name: "polled and closed",
+const STAYING: Search = Search {
+    name: "staying and closed",
     sharing: Sharing::Lanes,
     arrivals: Arrivals::Untold,
     scope: Scope {
         queues: 1,
         stops: true,
-        polled: true,
+        stays: true,
         closes: true,
         shuts_down: true,
         ..SMALL
@@ -284,7 +296,7 @@ const SEVERAL: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -309,7 +321,7 @@ const TURNS: Search = Search {
         ..SMALL
     },
     unmet: &[
-        "move: bind polled",
+        "move: bind, stays",
         "move: suspend",
         "move: abandon",
         "move: shut down",
@@ -334,7 +346,7 @@ const TOLD: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: arrive",
         "move: accept",
         "lease: free, made",
@@ -350,7 +362,7 @@ const ONE_QUEUE: Search = Search {
     arrivals: Arrivals::Untold,
     scope: Scope {
         queues: 1,
-        polled: true,
+        stays: true,
         closes: true,
         shuts_down: true,
         ..SMALL
@@ -373,7 +385,7 @@ const OWN: Search = Search {
     scope: Scope {
         own: true,
         queues: 1,
-        polled: true,
+        stays: true,
         closes: true,
         shuts_down: true,
         ..SMALL
@@ -396,7 +408,7 @@ const OWN_QUEUE: Search = Search {
     scope: Scope {
         own: true,
         queues: 1,
-        polled: true,
+        stays: true,
         ..SMALL
     },
     unmet: &[
@@ -420,7 +432,7 @@ const SEARCHES: [&Search; 13] = [
     &SUCCESSORS,
     &READINESS,
     &INSPECTED,
-    &POLLED,
+    &STAYING,
     &SEVERAL,
     &TURNS,
     &TOLD,
@@ -471,8 +483,8 @@ fn an_inspector_keeps_the_invariants() {
 }
 
 #[test]
-fn sockets_that_are_polled_closed_and_shut_down_keep_the_invariants() {
-    POLLED.run();
+fn sockets_that_stay_or_are_closed_or_shut_down_keep_the_invariants() {
+    STAYING.run();
 }
 
 #[test]

@@ -231,6 +231,13 @@ impl Ports {
         }
     }
 
+    /// Whether a worker is to stop.
+    #[must_use]
+    pub fn is_turned_away(&self, worker: WorkerId) -> bool {
+        let known = self.workers.get(&worker);
+        known.is_some_and(|worker| worker.standing == Standing::TurnedAway)
+    }
+
     /// A worker's main process has exited: no new connection is for what is
     /// left of it.
     pub fn exited(&mut self, worker: WorkerId) {

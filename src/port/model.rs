@@ -96,8 +96,8 @@ impl Model {
             Move::Bind {
                 worker,
                 port,
-                polled,
-            } => self.bind((worker, port, polled), scope, met)?,
+                stays,
+            } => self.bind((worker, port, stays), scope, met)?,
             Move::Listen { worker, lane } => self.listen(worker, lane, met)?,
             Move::Admit(worker) => {
                 if let Some(of) = ports.workers.get(&worker)
@@ -190,7 +190,7 @@ impl Model {
 
     fn bind(
         &mut self,
-        (worker, port, polled): (WorkerId, u16, bool),
+        (worker, port, stays): (WorkerId, u16, bool),
         scope: Scope,
         met: &mut Met,
     ) -> Result<(), String> {
@@ -198,7 +198,7 @@ impl Model {
         let held: Vec<_> = self.lanes_at(port, |lane| lane.lease.is_to(worker));
         let free = self.lanes_at(port, |lane| matches!(lane.lease, Lease::Free(_)));
         let at = address(port);
-        let answer = self.ports.bind(worker, at, None, polled, &queued);
+        let answer = self.ports.bind(worker, at, None, stays, &queued);
         let joins = match answer {
             Bind::Proceed => {
                 met.insert("answer: proceed");
@@ -238,7 +238,7 @@ impl Model {
                 } else {
                     "answer: join"
                 });
-                require(polled || free.is_empty(), 3, "a lane is free")?;
+                require(stays || free.is_empty(), 3, "a lane is free")?;
                 let known = self.ports.at(at).is_some();
                 require(first != known, 1, "it is, or is not, the first")?;
                 true
@@ -247,7 +247,7 @@ impl Model {
         if joins {
             let before = free.len();
             let _ = self.ports.joined(worker, at);
-            if polled || before > 0 {
+            if stays || before > 0 {
                 for lane in self.ports.passed_over(worker, at) {
                     self.retire(lane, met)?;
                 }

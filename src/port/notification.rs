@@ -163,8 +163,8 @@ fn bind(
     let Some(address) = address::parse(&bytes[..length]) else {
         return;
     };
-    let polled = input.next().is_multiple_of(4);
-    match ports.bind(worker, address, None, polled, queued) {
+    let stays = input.next().is_multiple_of(4);
+    match ports.bind(worker, address, None, stays, queued) {
         Bind::Proceed => {}
         Bind::Lend(lane) => {
             assert!(lanes.contains(&lane), "a lane that nobody made is lent");

@@ -34,7 +34,7 @@ const ALL: Scope = Scope {
     turns: true,
     time: true,
     stops: true,
-    polled: true,
+    stays: true,
     several: false,
     closes: true,
     shuts_down: true,
@@ -46,7 +46,7 @@ const ALL: Scope = Scope {
 fn weight(step: Move) -> usize {
     match step {
         Move::Start { .. } | Move::Listen { .. } => 8,
-        Move::Bind { polled: false, .. } | Move::Admit(_) | Move::Wait => 4,
+        Move::Bind { stays: false, .. } | Move::Admit(_) | Move::Wait => 4,
         Move::Arrive(_) | Move::Accept(_) | Move::Bind { .. } => 2,
         Move::Look
         | Move::TurnAway(_)

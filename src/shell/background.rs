@@ -27,8 +27,8 @@ const LOOKS: u32 = 3;
 /// about to.
 ///
 /// What it started is known by the address of its notify socket, which is in
-/// no other environment. Where clinit may not read that of another user's
-/// process (`proc_pid_environ(5)`) it finds none.
+/// no other environment. Where clinit may not read that of a process
+/// (`proc_pid_environ(5)`) it finds none.
 pub(super) fn left_a_server(
     worker: &Worker,
     age: Duration,

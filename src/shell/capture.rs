@@ -7,18 +7,20 @@
 mod extraction;
 mod machinery;
 mod socket;
+mod stream;
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 
 use crate::config::{self, Route};
-use crate::port::{Bind, LaneId, address};
+use crate::port::{LaneId, address};
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, WorkerId};
 use crate::sys::errno::describe;
 use crate::sys::notification::{Call, Notification, Received};
 use crate::sys::remote::{self, Protocol, Thread};
-use crate::sys::{binding, proc};
+use crate::sys::{binding, interest, proc};
 use crate::table::{Set, Table};
 
 use super::workers::Worker;
@@ -27,6 +29,7 @@ use extraction::Traced;
 use machinery::Routes;
 pub(super) use machinery::{Availability, available, warn_of_one_worker};
 use socket::Purpose;
+use stream::Brought;
 
 /// How many calls of one worker are answered before others' events are looked
 /// at.
@@ -42,6 +45,8 @@ pub(super) struct Capture {
     routes: Routes,
     /// Threads that are being traced for their socket.
     traced: Table<i32, Traced>,
+    /// What threads have been traced for, until they make their call again.
+    brought: Table<(WorkerId, i32), Brought>,
     /// Threads whose call was made again for the kernel to answer.
     waved_through: Set<(WorkerId, i32)>,
     /// Threads that could not be traced.
@@ -52,7 +57,9 @@ pub(super) struct Capture {
     /// whatever becomes of those that they bind.
     pub(super) has_listeners: bool,
     told_of_replicas: bool,
-    told_of_the_unseen: bool,
+    told_of_one_worker: bool,
+    /// Who has its port alone, since ports cannot be shared.
+    alone: Option<WorkerId>,
 }
 
 impl Capture {
@@ -61,12 +68,14 @@ impl Capture {
             ports,
             routes: Routes::from(route),
             traced: Table::new(),
+            brought: Table::new(),
             waved_through: Set::new(),
             untraceable: Set::new(),
             datagrams: Table::new(),
             has_listeners,
             told_of_replicas: false,
-            told_of_the_unseen: false,
+            told_of_one_worker: false,
+            alone: None,
         }
     }
 
@@ -74,6 +83,7 @@ impl Capture {
     /// left behind may be under way to its next stop, and is let go there.
     pub(super) fn forget(&mut self, worker: WorkerId) {
         self.datagrams.retain(|(_, by), _| *by != worker);
+        self.brought.retain(|(of, _), _| *of != worker);
         self.waved_through.retain(|(of, _)| *of != worker);
         self.untraceable.retain(|(of, _)| *of != worker);
     }
@@ -104,6 +114,20 @@ struct Caller<'a> {
     worker: WorkerId,
     call: &'a Notification,
     thread: Thread,
+}
+
+impl Caller<'_> {
+    fn inode(&self) -> Option<u64> {
+        remote::inode(self.call.tid, self.call.descriptor)
+    }
+
+    /// The epoll descriptors of its process that wait for its socket: of
+    /// another one in its place they would be told nothing.
+    fn waiting(&self) -> Vec<RawFd> {
+        let Self { call, thread, .. } = self;
+        let of_inode = |inode| interest::waiting(thread.process, call.descriptor, inode);
+        self.inode().map_or_else(Vec::new, of_inode)
+    }
 }
 
 impl Shell {
@@ -163,6 +187,7 @@ impl Shell {
         }
         // Whoever calls anew is not being traced any more.
         self.capture.traced.remove(&call.tid);
+        let brought = self.capture.brought.remove(&(worker, call.tid));
         let Ok(thread) = remote::thread(call.tid) else {
             return Reply::Proceed;
         };
@@ -172,14 +197,14 @@ impl Shell {
             thread,
         };
         match call.call {
-            Call::Bind => self.reply_to_bind(caller),
+            Call::Bind => self.reply_to_bind(caller, brought),
             Call::Listen => self.reply_to_listen(caller),
         }
     }
 
     // ---- bind ----
 
-    fn reply_to_bind(&mut self, caller: Caller<'_>) -> Reply {
+    fn reply_to_bind(&mut self, caller: Caller<'_>, brought: Option<Brought>) -> Reply {
         let call = caller.call;
         if call.length > address::LONGEST_TAKEN {
             return Reply::Proceed;
@@ -206,8 +231,8 @@ impl Shell {
         }
         match spoken.map(|spoken| spoken.protocol) {
             Some(Protocol::Udp) => self.bind_datagrams(caller, address),
-            Some(Protocol::Tcp) => self.bind_stream(caller, address, false),
-            Some(Protocol::Mptcp) => self.bind_stream(caller, address, true),
+            Some(Protocol::Tcp) => self.bind_stream(caller, address, false, brought),
+            Some(Protocol::Mptcp) => self.bind_stream(caller, address, true, brought),
             Some(Protocol::Unix | Protocol::Other) | None => Reply::Proceed,
         }
     }
@@ -221,41 +246,6 @@ impl Shell {
 
     fn is_captured(&self, address: SocketAddr) -> bool {
         address.port() != 0 && self.capture.covers(address.port())
-    }
-
-    /// A multipath socket takes no program: a plain one takes its place.
-    fn bind_stream(&mut self, caller: Caller<'_>, address: SocketAddr, multipath: bool) -> Reply {
-        let Caller { worker, call, .. } = caller;
-        let inode = remote::inode(call.tid, call.descriptor);
-        let known = inode.and_then(|inode| self.lanes.of_inode(inode));
-        let mut polled = false;
-        self.look_for_abandoned(worker, Some(caller.thread.process));
-        if self.lanes.ports.has_port(address.port()) {
-            polled = inode.is_some_and(|inode| {
-                remote::is_polled(caller.thread.process, call.descriptor, inode)
-            });
-        }
-        let answer = {
-            let lanes = &self.lanes;
-            let queued = |lane: LaneId| lanes.queued(lane);
-            lanes.ports.bind(worker, address, known, polled, &queued)
-        };
-        let (first, again) = match answer {
-            Bind::Proceed => return Reply::Proceed,
-            Bind::Lend(lane) => return self.lend(caller, lane),
-            Bind::Again => (false, true),
-            Bind::Join { first } => (first, false),
-        };
-        let purpose = Purpose::Bind {
-            address,
-            thread: caller.thread,
-            first,
-            again,
-        };
-        if multipath {
-            return self.replace(caller, purpose);
-        }
-        self.with_socket(caller, purpose)
     }
 
     fn bind_datagrams(&mut self, caller: Caller<'_>, address: SocketAddr) -> Reply {
@@ -287,8 +277,7 @@ impl Shell {
 
     fn reply_to_listen(&mut self, caller: Caller<'_>) -> Reply {
         let Caller { worker, call, .. } = caller;
-        let inode = remote::inode(call.tid, call.descriptor);
-        let Some(lane) = inode.and_then(|inode| self.lanes.of_inode(inode)) else {
+        let Some(lane) = caller.inode().and_then(|inode| self.lanes.of_inode(inode)) else {
             let spoken = remote::spoken(call.tid, call.descriptor);
             if matches!(
                 spoken.map(|spoken| spoken.protocol),
@@ -377,23 +366,39 @@ impl Shell {
         }
     }
 
-    // ---- where workers cannot be looked into ----
+    // ---- where a worker's port cannot be shared ----
+
+    fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
+        if error.kind() == ErrorKind::PermissionDenied {
+            let why = format!("clinit may not look into it ({})", describe(error));
+            return self.lose_sharing(caller, &why);
+        }
+        Reply::Proceed
+    }
 
     /// Of a worker's main process that is to share its port this is the end:
     /// it has the port alone. Of any other process nothing is known to be
     /// lost.
-    fn cannot_look(&mut self, caller: Caller<'_>, error: &std::io::Error) -> Reply {
-        let worker = self.workers.get(caller.worker);
-        let main = worker.map(Worker::main_pid);
+    ///
+    /// Who has it the core says, before another's call is answered: the kernel
+    /// would give it to whoever is first there.
+    fn lose_sharing(&mut self, caller: Caller<'_>, why: &str) -> Reply {
+        let worker = caller.worker;
+        let main = self.workers.get(worker).map(Worker::main_pid);
         // Whoever was killed inside the call cannot be looked into either.
-        let is_refused = self.still_waits(caller) && error.kind() == ErrorKind::PermissionDenied;
-        if is_refused && main == Some(caller.thread.process) && !self.capture.has_listeners {
-            if !std::mem::replace(&mut self.capture.told_of_the_unseen, true) {
-                let why = format!("clinit may not look into it ({})", describe(error));
-                machinery::warn_of_one_worker(&why);
-            }
-            self.events.push_back(Event::SharingLost(caller.worker));
+        let is_lost = self.still_waits(caller) && main == Some(caller.thread.process);
+        if !is_lost || self.capture.has_listeners || self.capture.alone == Some(worker) {
+            return Reply::Proceed;
         }
+        if !std::mem::replace(&mut self.capture.told_of_one_worker, true) {
+            machinery::warn_of_one_worker(why);
+        }
+        self.events.push_back(Event::SharingLost(worker));
+        self.tell_events();
+        if self.lanes.ports.is_turned_away(worker) {
+            return Reply::Errno(binding::EADDRINUSE);
+        }
+        self.capture.alone = Some(worker);
         Reply::Proceed
     }
 }

@@ -104,9 +104,7 @@ impl Shell {
     /// passed: a worker that left just before its deadline has left.
     fn catch_up(&mut self) {
         loop {
-            while let Some(event) = self.events.pop_front() {
-                self.step(event);
-            }
+            self.tell_events();
             if self
                 .supervisor
                 .next_deadline()
@@ -120,6 +118,13 @@ impl Shell {
             if self.events.is_empty() || self.outcome.is_some() {
                 return;
             }
+        }
+    }
+
+    /// Tells the core what has happened so far.
+    fn tell_events(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            self.step(event);
         }
     }
 

@@ -550,6 +550,15 @@ fn where_a_port_cannot_be_shared_its_worker_stays_alone() {
     assert_eq!(story.supervisor.instances(), 1, "no second one");
 }
 
+#[test]
+fn of_two_that_cannot_share_their_port_the_first_stays() {
+    let mut story = Story::new(policy());
+    let _ = story.tell(Event::SharingLost(WorkerId(1)));
+    let actions = story.tell(Event::SharingLost(WorkerId(0)));
+    assert!(!stopped(&actions, WorkerId(1)), "they both are gone then");
+    assert_eq!(story.supervisor.instances(), 1);
+}
+
 fn stopped(actions: &[Action], worker: WorkerId) -> bool {
     let signal = policy().stop_signal;
     actions.contains(&Action::Signal {

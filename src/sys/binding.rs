@@ -10,50 +10,23 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use nix::unistd::{ForkResult, fork};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::process::{RawExit, wait_for_one};
+use super::guise::Guise;
 use super::remote::{self, Thread};
 
-/// `struct __user_cap_header_struct` of linux/capability.h.
-#[repr(C)]
-struct CapabilityHeader {
-    version: u32,
-    pid: i32,
-}
-
-/// `struct __user_cap_data_struct`, one for each half of the bits.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct CapabilityHalf {
-    effective: u32,
-    permitted: u32,
-    inheritable: u32,
-}
-
-/// `_LINUX_CAPABILITY_VERSION_3`.
-const CAPABILITY_VERSION: u32 = 0x2008_0522;
-
-/// The exit code of a child that could not become what it was to be; no error
-/// number is as large.
-const REFUSED: i32 = 255;
-
-/// What `setresuid(2)` takes for an id that stays.
+/// What `fchown(2)` takes for an id that stays.
 const KEPT: u32 = u32::MAX;
 
 /// Binds a socket as this thread would, and returns the kernel's answer to
 /// that: 0, or an error number of `bind(2)`.
-///
-/// Where the thread may do other things than clinit does, a short-lived child
-/// takes that on and binds. It is reaped before this returns, however it ends.
 ///
 /// In a user namespace of its own a thread has every capability, and none of
 /// them counts where ports are: so it is bound for without any.
 ///
 /// # Errors
 ///
-/// Those of `fork(2)`; `EPERM` where clinit cannot become that user.
+/// `EPERM` where clinit cannot become that user.
 pub fn bind_as(socket: BorrowedFd<'_>, address: SocketAddr, thread: &Thread) -> io::Result<i32> {
     let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
     let own = remote::thread(pid).ok();
@@ -61,75 +34,25 @@ pub fn bind_as(socket: BorrowedFd<'_>, address: SocketAddr, thread: &Thread) -> 
     if remote::user_namespace(thread.process) != remote::user_namespace(pid) {
         thread.capabilities = 0;
     }
-    let same = own.is_some_and(|own| {
-        (own.uid, own.gid, own.capabilities) == (thread.uid, thread.gid, thread.capabilities)
-    });
-    let address = SockAddr::from(address);
-    if same {
-        let bound = bind(socket.as_raw_fd(), &address);
-        return Ok(bound.err().map_or(0, |errno| errno as i32));
-    }
-    // SAFETY: the child makes system calls on memory that is prepared, and
-    // exits: it neither allocates, locks, panics nor returns.
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            let code = match become_thread(&thread) {
-                Ok(()) => {
-                    bind(socket.as_raw_fd(), &address).map_or_else(|errno| errno as i32, |()| 0)
-                }
-                Err(_) => REFUSED,
-            };
-            // SAFETY: _exit runs no handler and no destructor.
-            unsafe { libc::_exit(code) }
-        }
-        ForkResult::Parent { child } => match wait_for_one(child.as_raw()) {
-            Ok(RawExit::Code(errno)) if errno != REFUSED => Ok(errno),
-            Ok(RawExit::Code(_) | RawExit::Signal { .. }) | Err(_) => Err(Errno::EPERM.into()),
-        },
-    }
-}
-
-fn bind(socket: i32, address: &SockAddr) -> Result<(), Errno> {
-    // SAFETY: the address is readable for its length, and lives through the
-    // call.
-    let result = unsafe { libc::bind(socket, address.as_ptr().cast(), address.len()) };
-    Errno::result(result).map(drop)
-}
-
-/// Takes on a thread's user, group and effective capabilities, for the
-/// child's only thread. Its real and saved user stay clinit's, so that nobody
-/// but clinit's own user can stop or kill it (`kill(2)`). Async-signal-safe.
-fn become_thread(thread: &Thread) -> Result<(), Errno> {
     let Thread {
         uid,
         gid,
         capabilities,
         ..
-    } = *thread;
-    // SAFETY: setresgid touches no memory.
-    let result = unsafe { libc::syscall(libc::SYS_setresgid, KEPT, gid, KEPT) };
-    Errno::result(result)?;
-    // SAFETY: setresuid touches no memory.
-    let result = unsafe { libc::syscall(libc::SYS_setresuid, KEPT, uid, KEPT) };
-    Errno::result(result)?;
-    let half = |shift: u32| {
-        #[expect(clippy::cast_possible_truncation, reason = "half of it is meant")]
-        let bits = (capabilities >> shift) as u32;
-        CapabilityHalf {
-            effective: bits,
-            permitted: bits,
-            inheritable: 0,
-        }
+    } = thread;
+    let same =
+        own.is_some_and(|own| (own.uid, own.gid, own.capabilities) == (uid, gid, capabilities));
+    let _guise = if same {
+        None
+    } else {
+        Some(Guise::of(uid, gid, capabilities)?)
     };
-    let header = CapabilityHeader {
-        version: CAPABILITY_VERSION,
-        pid: 0,
-    };
-    let halves = [half(0), half(32)];
-    // SAFETY: the header and the two halves that this version has are
-    // readable, and live through the call.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, halves.as_ptr()) };
-    Errno::result(result).map(drop)
+    let address = SockAddr::from(address);
+    // SAFETY: the address is readable for its length, and lives through the
+    // call.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), address.len()) };
+    let bound = Errno::result(result);
+    Ok(bound.err().map_or(0, |errno| errno as i32))
 }
 
 /// A socket for a worker in place of its own, which could not be had: as new,

@@ -29,13 +29,16 @@ pub(super) enum Role {
     Listener,
     /// Its main thread waits for the socket, then binds it.
     Poller,
+    /// The same, and then takes a connection that it is told of.
+    Acceptor,
 }
 
-const ROLES: [(Role, &str); 4] = [
+const ROLES: [(Role, &str); 5] = [
     (Role::Leader, "leader"),
     (Role::Thread, "thread"),
     (Role::Listener, "listener"),
     (Role::Poller, "poller"),
+    (Role::Acceptor, "acceptor"),
 ];
 
 /// It exits so where the socket has no address although it was bound. Else its
@@ -195,7 +198,7 @@ extern "C" fn be_the_worker() {
     };
     let role = ROLES.iter().find(|(_, known)| *known == name).unwrap().0;
     let code = match role {
-        Role::Leader | Role::Listener | Role::Poller => bind_and_look(role),
+        Role::Leader | Role::Listener | Role::Poller | Role::Acceptor => bind_and_look(role),
         Role::Thread => std::thread::spawn(move || bind_and_look(role))
             .join()
             .unwrap(),
@@ -208,7 +211,7 @@ fn bind_and_look(role: Role) -> i32 {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let address = socket2::SockAddr::from(address);
     let poller = Poller::new().unwrap();
-    if role == Role::Poller {
+    if matches!(role, Role::Poller | Role::Acceptor) {
         poller.add(&socket, 1).unwrap();
     }
     // One signal is blocked, all others are not.
@@ -227,6 +230,14 @@ fn bind_and_look(role: Role) -> i32 {
     if role == Role::Listener {
         let listened = socket.listen(77);
         return listened.map_or_else(|error| error.raw_os_error().unwrap(), |()| 0);
+    }
+    if role == Role::Acceptor {
+        let told: Vec<u64> = poller.wait(Some(20_000)).unwrap().tokens().collect();
+        let accepted = socket.accept().map(drop);
+        // It is the worker's to take back too.
+        let removed = poller.remove(&socket);
+        let all = told == [1] && accepted.is_ok() && removed.is_ok();
+        return if all { 0 } else { CHANGED };
     }
     let bound = socket.local_addr().unwrap().as_socket().unwrap();
     if bound.port() == 0 { UNBOUND } else { 0 }

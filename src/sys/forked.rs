@@ -1,25 +1,41 @@
-//! Runs a test's body in a child, where it may change what belongs to a whole
-//! process: signal mask, dispositions, descriptors, limits.
+//! A short-lived child, which may change what belongs to a whole process: its
+//! user, signal mask, dispositions, descriptors, limits.
 //!
-//! libtest has other threads, which do not exist in the child and may have
-//! held any lock. A body must therefore only make system calls: it neither
-//! allocates nor panics, and says by its value whether all was as expected.
+//! Of other threads there is none in the child, and any lock may be held by
+//! one. What runs there must therefore only make system calls: it neither
+//! allocates nor panics, and says by its value what came of it.
+
+use std::io;
 
 use nix::unistd::{ForkResult, fork};
 
 use super::process::{RawExit, wait_for_one};
 
-/// Whether `body` was true, in a child.
-pub(super) fn in_child(body: impl FnOnce() -> bool) -> bool {
-    // SAFETY: the body makes system calls only, as this module demands, and
+/// Runs `errand` in a child, and returns its value: an exit code, so none
+/// below 0 or above 255. The child is reaped before this returns, however it
+/// ends; none where it did not come to its end.
+///
+/// # Errors
+///
+/// Those of `fork(2)`.
+pub(super) fn code_of(errand: impl FnOnce() -> i32) -> io::Result<Option<i32>> {
+    // SAFETY: the errand makes system calls only, as this module demands, and
     // `_exit` runs no destructor and no handler.
-    match unsafe { fork() } {
-        Ok(ForkResult::Child) => {
-            let code = i32::from(!body());
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let code = errand();
             // SAFETY: `_exit` has no precondition.
             unsafe { libc::_exit(code) }
         }
-        Ok(ForkResult::Parent { child }) => wait_for_one(child.as_raw()) == Ok(RawExit::Code(0)),
-        Err(errno) => panic!("cannot fork: {errno}"),
+        ForkResult::Parent { child } => match wait_for_one(child.as_raw()) {
+            Ok(RawExit::Code(code)) => Ok(Some(code)),
+            Ok(RawExit::Signal { .. }) | Err(_) => Ok(None),
+        },
     }
+}
+
+/// Whether `body`, of a test, was true in a child.
+#[cfg(test)]
+pub(super) fn in_child(body: impl FnOnce() -> bool) -> bool {
+    code_of(|| i32::from(!body())).unwrap() == Some(0)
 }

@@ -14,6 +14,9 @@ pub mod cgroup;
 pub mod clock;
 pub mod diag;
 pub mod errno;
+mod forked;
+mod guise;
+pub mod interest;
 mod kill;
 pub mod listener;
 pub mod machinery;
@@ -34,5 +37,3 @@ pub mod trace;
 
 #[cfg(test)]
 mod captive;
-#[cfg(test)]
-mod forked;

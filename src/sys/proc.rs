@@ -12,6 +12,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use super::guise::Guise;
 pub use sockets::{certain_socket_inodes, listening_inodes, socket_inodes};
 
 /// A process.
@@ -94,6 +95,7 @@ pub fn descendants_in(processes: &[Process], of: i32) -> Vec<i32> {
 /// Device and inode of the file that a process executes.
 #[must_use]
 pub fn executable_id(pid: i32) -> Option<(u64, u64)> {
+    let _guise = Guise::to_look_into(pid);
     let status = fs::metadata(in_proc(pid, "exe")).ok()?;
     Some((status.dev(), status.ino()))
 }
@@ -108,6 +110,7 @@ const MOST_ENVIRONMENT: u64 = 1 << 20;
 #[must_use]
 pub fn environment_has(pid: i32, entry: &[u8]) -> bool {
     let mut environment = Vec::new();
+    let _guise = Guise::to_look_into(pid);
     let read = File::open(in_proc(pid, "environ"))
         .and_then(|file| file.take(MOST_ENVIRONMENT).read_to_end(&mut environment));
     read.is_ok() && has_entry(&environment, entry)

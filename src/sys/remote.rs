@@ -4,7 +4,8 @@
 //! the reading: so what is read here counts only if the call [is still
 //! valid](super::notification::Notifications::is_valid) afterwards. All of it
 //! takes the right to trace that process (`ptrace(2)`, "access mode
-//! checking"), but for [`thread`].
+//! checking"), but for [`thread`]; where clinit lacks that, all but
+//! [`duplicate`] is done [as that process's user](super::guise).
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -14,6 +15,8 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+
+use super::guise::Guise;
 
 /// A thread, and what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +75,10 @@ pub struct DescriptorFlags {
 /// gone.
 pub fn read_memory(tid: i32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     match read_directly(tid, address, buffer) {
-        // Docker's profile before 23.0 has no process_vm_readv.
+        // Docker's profile before 23.0 has no process_vm_readv; and it goes by
+        // the real user.
         Err(Errno::EPERM | Errno::ENOSYS) => {
+            let _guise = Guise::to_look_into(tid);
             File::open(format!("/proc/{tid}/mem"))?.read_at(buffer, address)
         }
         result => Ok(result?),
@@ -132,6 +137,7 @@ fn parse_status(status: &str) -> Option<Thread> {
 /// it is gone or may not be looked into.
 #[must_use]
 pub(super) fn user_namespace(process: i32) -> Option<PathBuf> {
+    let _guise = Guise::to_look_into(process);
     fs::read_link(format!("/proc/{process}/ns/user")).ok()
 }
 
@@ -141,6 +147,7 @@ pub(super) fn user_namespace(process: i32) -> Option<PathBuf> {
 pub fn spoken(tid: i32, descriptor: RawFd) -> Option<Spoken> {
     let path = CString::new(path_of(tid, descriptor)).ok()?;
     let mut name = [0_u8; 32];
+    let _guise = Guise::to_look_into(tid);
     // SAFETY: both names are C strings, and `name` is writable for the length
     // given.
     let result = unsafe {
@@ -173,6 +180,7 @@ fn parse_spoken(name: &[u8]) -> Spoken {
 /// The flags of a thread's descriptor, if it is open and may be looked at.
 #[must_use]
 pub fn flags(tid: i32, descriptor: RawFd) -> Option<DescriptorFlags> {
+    let _guise = Guise::to_look_into(tid);
     parse_flags(&fs::read_to_string(info_path(tid, descriptor)).ok()?)
 }
 
@@ -189,42 +197,9 @@ fn parse_flags(info: &str) -> Option<DescriptorFlags> {
 /// descriptors with one inode are one socket.
 #[must_use]
 pub fn inode(tid: i32, descriptor: RawFd) -> Option<u64> {
+    let _guise = Guise::to_look_into(tid);
     let status = fs::metadata(path_of(tid, descriptor)).ok()?;
     status.file_type().is_socket().then(|| status.ino())
-}
-
-/// Whether any epoll descriptor of this process waits for that one of its
-/// descriptors, which has this inode. Once another socket is put in its
-/// place, that one would never be reported (`epoll(7)`).
-#[must_use]
-pub fn is_polled(process: i32, descriptor: RawFd, inode: u64) -> bool {
-    let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else {
-        return false;
-    };
-    entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let target = fs::read_link(entry.path()).ok()?;
-            let is_epoll = target.as_os_str() == "anon_inode:[eventpoll]";
-            is_epoll.then(|| entry.file_name().to_str()?.parse::<RawFd>().ok())?
-        })
-        .filter_map(|epoll| fs::read_to_string(info_path(process, epoll)).ok())
-        .any(|info| waits_for(&info, descriptor, inode))
-}
-
-/// `tfd: 5 events: 19 data: 5  pos:0 ino:1f2e sdev:8`, one for each that an
-/// epoll descriptor waits for.
-fn waits_for(info: &str, descriptor: RawFd, inode: u64) -> bool {
-    info.lines().any(|line| {
-        let Some(rest) = line.strip_prefix("tfd:") else {
-            return false;
-        };
-        let mut words = rest.split_ascii_whitespace();
-        let number = words.next().and_then(|number| number.parse().ok());
-        let known = words.find_map(|word| u64::from_str_radix(word.strip_prefix("ino:")?, 16).ok());
-        // The number may since be another file's. Old kernels do not say.
-        number == Some(descriptor) && known.is_none_or(|known| known == inode)
-    })
 }
 
 /// A duplicate of a process's descriptor, close-on-exec (`pidfd_getfd(2)`).
@@ -255,7 +230,7 @@ fn path_of(tid: i32, descriptor: RawFd) -> String {
     format!("/proc/{tid}/fd/{descriptor}")
 }
 
-fn info_path(tid: i32, descriptor: RawFd) -> String {
+pub(super) fn info_path(tid: i32, descriptor: RawFd) -> String {
     format!("/proc/{tid}/fdinfo/{descriptor}")
 }
 
@@ -265,7 +240,6 @@ mod tests {
     use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
-    use super::super::poll::Poller;
     use super::*;
 
     fn own_pid() -> i32 {
@@ -374,21 +348,5 @@ mod tests {
             duplicate(own_pid(), -1).unwrap_err().raw_os_error(),
             Some(libc::EBADF)
         );
-    }
-
-    #[test]
-    fn a_socket_that_is_waited_for_is_known() {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let raw = socket.as_raw_fd();
-        let own = inode(own_pid(), raw).unwrap();
-        assert!(!is_polled(own_pid(), raw, own));
-        let poller = Poller::new().unwrap();
-        poller.add(&socket, 1).unwrap();
-        assert!(is_polled(own_pid(), raw, own));
-        assert!(!is_polled(own_pid(), raw, own + 1));
-        poller.remove(&socket).unwrap();
-        assert!(!is_polled(own_pid(), raw, own));
-        assert!(waits_for("pos:\t0\ntfd:        5 events: 19\n", 5, 1));
-        assert!(!waits_for("tfd:       55 events: 19\n", 5, 1));
     }
 }

@@ -19,7 +19,7 @@ mod steps;
 mod x86_64;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -65,7 +65,7 @@ struct Original {
 pub enum Progress {
     /// There are more stops to come.
     Pending,
-    /// The socket, close-on-exec. The thread is stopped until
+    /// The descriptor, close-on-exec. The thread is stopped until
     /// [`Extraction::finish`] or [`Extraction::cancel`].
     Extracted(OwnedFd),
     /// It is not to be had. The thread is stopped, or gone, until
@@ -75,7 +75,7 @@ pub enum Progress {
     Released,
 }
 
-/// One thread's socket on its way to clinit.
+/// One thread's socket, or other descriptor, on its way to clinit.
 ///
 /// Dropped while the thread is stopped, it lets it make its call again. It
 /// must not be dropped while the thread is under way between two stops: that
@@ -84,8 +84,8 @@ pub enum Progress {
 pub struct Extraction {
     tid: i32,
     /// As the thread numbers it.
-    descriptor: i32,
-    /// The socket's, where it can be known.
+    descriptor: RawFd,
+    /// The socket's, where it can be known; nothing else has one of its own.
     inode: Option<u64>,
     site: Site,
     /// The end of the channel that is clinit's.
@@ -99,8 +99,9 @@ pub struct Extraction {
 }
 
 impl Extraction {
-    /// Starts it: the thread stops soon. Its call is answered by that, so
-    /// `notification` is used up, except where this fails.
+    /// Starts it, for this descriptor of the thread's: the thread stops soon.
+    /// Its call is answered by that, so `notification` is used up, except where
+    /// this fails.
     ///
     /// To be called by the thread that makes all further calls too, and
     /// reaps.
@@ -110,9 +111,13 @@ impl Extraction {
     /// `EPERM` for a process that may not be traced, or is by another;
     /// `ESRCH` for one that is gone; those of `socketpair(2)`. Nothing has
     /// happened then.
-    pub fn begin(listener: &Notifications, notification: &Notification) -> io::Result<Self> {
+    pub fn begin(
+        listener: &Notifications,
+        notification: &Notification,
+        descriptor: RawFd,
+    ) -> io::Result<Self> {
         let Notification { id, tid, .. } = *notification;
-        let inode = remote::inode(tid, notification.descriptor);
+        let inode = remote::inode(tid, descriptor);
         let (socket, theirs) = report_channel()?;
         ptrace::seize(tid)?;
         // From here on it can only be let go at a stop.
@@ -120,7 +125,7 @@ impl Extraction {
         let error = theirs.as_ref().err().map(errno_of);
         let extraction = Self {
             tid,
-            descriptor: notification.descriptor,
+            descriptor,
             inode,
             site: Site {
                 instruction_pointer: notification.instruction_pointer,

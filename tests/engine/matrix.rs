@@ -38,12 +38,34 @@ pub(crate) const TESTS: &[Test<Engine>] = &[
     }),
     ("matrix_nginx", |engine| heals(engine, Server::Nginx, &[])),
     ("matrix_java", |engine| heals(engine, Server::Java, &[])),
+    ("matrix_java_that_selects_before_it_binds", |engine| {
+        heals(engine, Server::JavaRegistersFirst, &[]);
+    }),
     ("matrix_static_c_under_a_current_profile", |engine| {
         heals_by("ptrace", engine, Server::C, &profiles::current());
     }),
     ("matrix_node_under_a_current_profile", |engine| {
         heals_by("ptrace", engine, Server::Node, &profiles::current());
     }),
+    (
+        "matrix_static_c_as_another_user_than_root_clinit",
+        |engine| {
+            let options = ["--env=CLINIT_USER=65534", "--env=CLINIT_VERBOSE=1"];
+            heals_by_default(engine, Server::C, &options);
+        },
+    ),
+    (
+        "matrix_static_c_as_another_user_under_a_current_profile",
+        |engine| {
+            let options = [
+                "--env=CLINIT_USER=65534",
+                "--env=CLINIT_VERBOSE=1",
+                "--security-opt",
+                &profiles::current(),
+            ];
+            heals_by_default(engine, Server::C, &options);
+        },
+    ),
     (
         "profiles_refuse_what_they_are_to",
         profiles::refuse_what_they_are_to,
@@ -94,8 +116,18 @@ fn mount(place: &Path) -> String {
     format!("--volume={place}:{place}:ro")
 }
 
-/// Starts clinit with so many instances of a server in a container.
+/// Starts clinit with so many instances of a server in a restricted container.
 fn start<'a>(
+    engine: &'a Engine,
+    server: Server,
+    instances: usize,
+    options: &[&str],
+) -> Option<(Container<'a>, Drill)> {
+    start_with(engine, server, instances, &[RESTRICTED, options].concat())
+}
+
+/// The same in a container with these options alone.
+fn start_with<'a>(
     engine: &'a Engine,
     server: Server,
     instances: usize,
@@ -134,11 +166,12 @@ fn start<'a>(
     let mounts: Vec<&str> = mounts.iter().map(String::as_str).collect();
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let clinit = [name.as_str(), "-i", &instances_word, "--"];
-    let container = engine.run(&[RESTRICTED, options, &mounts, &clinit, &command].concat());
+    let container = engine.run(&[options, &mounts, &clinit, &command].concat());
     let drill = Drill {
         server,
         port,
         init: container.inspect(".State.Pid").parse().expect("a pid"),
+        slots: instances,
         copies: instances,
         holds_port: instances > 1,
     };
@@ -156,7 +189,8 @@ fn is_static(server: Server) -> bool {
         | Server::Gunicorn
         | Server::Uvicorn
         | Server::Nginx
-        | Server::Java => false,
+        | Server::Java
+        | Server::JavaRegistersFirst => false,
     }
 }
 
@@ -173,13 +207,27 @@ fn heals_by(way: &str, engine: &Engine, server: Server, profile: &str) {
     }
 }
 
+/// Clinit as root with the engine's own capabilities, none of which lets it
+/// look into another user's workers.
+fn heals_by_default(engine: &Engine, server: Server, options: &[&str]) {
+    if let Some(started) = start_with(engine, server, 4, options) {
+        let log = drilled(&started);
+        assert!(log.contains("shared, by replace"), "{log}");
+    }
+}
+
 /// Returns the log.
 fn heals_and_says(engine: &Engine, server: Server, options: &[&str]) -> Option<String> {
-    let (container, drill) = start(engine, server, servers::copies(), options)?;
+    let started = start(engine, server, servers::copies(), options)?;
+    Some(drilled(&started))
+}
+
+/// Kills workers and ends clinit; returns its log.
+fn drilled((container, drill): &(Container<'_>, Drill)) -> String {
     drill.run().unwrap_or_else(|why| panic!("{why}"));
     container.stop();
     assert_eq!(container.inspect(".State.ExitCode"), "0");
-    Some(container.log())
+    container.log()
 }
 
 /// Where ports cannot be shared, one worker serves, whatever was asked for, and

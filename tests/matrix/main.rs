@@ -19,28 +19,66 @@ mod harness;
 #[path = "../servers/mod.rs"]
 mod servers;
 
-use harness::{Dir, Setup};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use harness::{Clinit, by_route, get};
+use servers::drill::workers;
 use servers::{Drill, Server, free_port};
 
+/// The ways that bring what else a worker has too.
+const TAKING: [&str; 2] = ["pidfd_getfd", "ptrace"];
+
 fn serves_and_heals(server: Server) {
-    let (dir, port, copies) = (Dir::new(), free_port(), servers::copies());
-    let writable = dir.path("");
-    let Some(command) = server.command(port, writable.trim_end_matches('/')) else {
+    serves_and_heals_by("", server);
+}
+
+/// The same, by this way to the workers' sockets.
+fn serves_and_heals_by(route: &str, server: Server) {
+    let copies = servers::copies();
+    let Some((mut clinit, drill)) = start(route, server, copies) else {
         return;
     };
-    let mut clinit = Setup::new(&format!("-i {copies}"))
-        .command(&command)
-        .env("HOME", &writable)
-        .start();
+    drill.run().unwrap_or_else(|why| clinit.fail(&why));
+    clinit.end_by(libc::SIGTERM).expect(0);
+}
+
+/// A socket that its worker waits for before it binds it must not be replaced:
+/// where there is no other way, one worker serves, and has the port alone.
+fn one_serves_where_sockets_are_replaced(server: Server) {
+    let Some((mut clinit, drill)) = start("replace", server, servers::copies()) else {
+        return;
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, drill.port));
+    clinit.wait_until("it is one worker that serves", |clinit| {
+        let is_warned = clinit.log().contains("warning: ");
+        (is_warned && workers(clinit.pid()).len() == 1 && get(address).is_ok()).then_some(())
+    });
+    let alone = Drill {
+        copies: 1,
+        holds_port: false,
+        ..drill
+    };
+    alone.run().unwrap_or_else(|why| clinit.fail(&why));
+    let ended = clinit.end_by(libc::SIGTERM);
+    let why = "cannot share the port that they bind: it waits for its socket";
+    ended.expect(0);
+    assert_eq!(ended.log.matches(why).count(), 1, "{}", ended.log);
+}
+
+fn start(route: &str, server: Server, copies: usize) -> Option<(Clinit, Drill)> {
+    let (setup, port) = (by_route(route, &format!("-i {copies}")), free_port());
+    let writable = setup.path("");
+    let command = server.command(port, writable.trim_end_matches('/'))?;
+    let mut clinit = setup.command(&command).env("HOME", &writable).start();
     let drill = Drill {
         server,
         port,
         init: clinit.pid(),
+        slots: copies,
         copies,
         holds_port: copies > 1,
     };
-    drill.run().unwrap_or_else(|why| clinit.fail(&why));
-    clinit.end_by(libc::SIGTERM).expect(0);
+    Some((clinit, drill))
 }
 
 #[test]
@@ -75,12 +113,18 @@ fn static_c() {
 
 #[test]
 fn static_c_that_registers_before_it_binds() {
-    serves_and_heals(Server::CRegistersFirst);
+    for route in TAKING {
+        serves_and_heals_by(route, Server::CRegistersFirst);
+    }
+    one_serves_where_sockets_are_replaced(Server::CRegistersFirst);
 }
 
 #[test]
 fn static_c_that_registers_as_netty_does() {
-    serves_and_heals(Server::CModifies);
+    for route in TAKING {
+        serves_and_heals_by(route, Server::CModifies);
+    }
+    one_serves_where_sockets_are_replaced(Server::CModifies);
 }
 
 #[test]
@@ -101,4 +145,12 @@ fn nginx_with_workers_of_its_own() {
 #[test]
 fn java_http_server() {
     serves_and_heals(Server::Java);
+}
+
+#[test]
+fn java_that_selects_before_it_binds() {
+    for route in TAKING {
+        serves_and_heals_by(route, Server::JavaRegistersFirst);
+    }
+    one_serves_where_sockets_are_replaced(Server::JavaRegistersFirst);
 }

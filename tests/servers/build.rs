@@ -16,6 +16,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("server.c", include_str!("server.c")),
     ("server.go", include_str!("server.go")),
     ("Server.java", include_str!("Server.java")),
+    ("Selecting.java", include_str!("Selecting.java")),
 ];
 
 /// The first Go that listens with MPTCP: 1.24.
@@ -79,8 +80,9 @@ pub(super) fn c() -> Result<String, String> {
 pub(super) fn java() -> Result<String, String> {
     static MADE: Made = LazyLock::new(|| {
         let java = installed("java")?;
-        let source = DIRECTORY.join("Server.java");
-        run(Command::new("javac").arg("-d").arg(&*DIRECTORY).arg(source))?;
+        let sources = ["Server.java", "Selecting.java"].map(|name| DIRECTORY.join(name));
+        let mut compile = Command::new("javac");
+        run(compile.arg("-d").arg(&*DIRECTORY).args(sources))?;
         Ok(java)
     });
     MADE.clone()

@@ -40,6 +40,8 @@ pub(crate) enum Server {
     Nginx,
     /// `com.sun.net.httpserver`.
     Java,
+    /// A `Selector` that is asked before the socket is bound.
+    JavaRegistersFirst,
 }
 
 impl Server {
@@ -102,13 +104,10 @@ impl Server {
                 fs::write(&configuration, text).map_err(|error| error.to_string())?;
                 with_arguments(nginx, &["-e", "stderr", "-c", &configuration])
             }
-            Self::Java => vec![
-                build::java()?,
-                "-cp".into(),
-                directory.clone(),
-                "Server".into(),
-                port,
-            ],
+            Self::Java => with_arguments(build::java()?, &["-cp", &directory, "Server", &port]),
+            Self::JavaRegistersFirst => {
+                with_arguments(build::java()?, &["-cp", &directory, "Selecting", &port])
+            }
         };
         Ok(words)
     }
@@ -117,13 +116,6 @@ impl Server {
     /// asks to stop, whatever they are answering.
     fn has_children(self) -> bool {
         matches!(self, Self::Gunicorn | Self::Nginx)
-    }
-
-    /// Whether nobody takes over the queue of one that was killed: events are
-    /// waited for at its socket before it is bound, so its successor's own
-    /// joins, and the dead one's lane is closed with its queue.
-    fn leaves_its_queue(self) -> bool {
-        matches!(self, Self::CRegistersFirst | Self::CModifies)
     }
 
     /// Whether its answers tell which slot it runs in.

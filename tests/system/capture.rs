@@ -2,8 +2,11 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::process::Command;
 
-use crate::harness::{DEADLINE, ROUTES, Setup, Who, by_route, connect, free_port, greeted, send};
+use crate::harness::{
+    DEADLINE, ROUTES, Setup, Who, by_route, connect, free_port, greeted, program, send,
+};
 
 fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
@@ -107,6 +110,60 @@ fn it_binds_again_after_a_failure() {
         "tcp bind 192.0.2.1:P bind 127.0.0.1:P listen serve-own",
         &[V4, V4],
     );
+}
+
+/// Kills one of two that wait for their socket before they bind it. Its
+/// successor is told of connections, whichever socket it has got.
+#[track_caller]
+fn both_are_told(setup: Setup, sockets: &str, before_the_kill: impl FnOnce(i32)) -> String {
+    let address = local(free_port());
+    let script = format!("{sockets} bind {address} listen report up be-told serve-own");
+    let mut clinit = setup.worker(&script).start();
+    let _ = clinit.reports("report", 2);
+    let victim = clinit.answered_by(address, 2)[0].pid;
+    before_the_kill(clinit.pid());
+    send(victim, libc::SIGKILL);
+    clinit.wait_gone(victim);
+    let _ = clinit.report("report");
+    clinit.answered_by(address, 2);
+    let ended = clinit.end_by(libc::SIGTERM);
+    ended.expect(0);
+    ended.log
+}
+
+#[test]
+fn who_waits_for_a_socket_before_it_is_bound_is_told_of_it() {
+    // One instance; as many as are told; one more.
+    for instances in [1, 4, 5] {
+        for route in ["pidfd_getfd", "ptrace"] {
+            let sockets = format!("tcp{}", " watch".repeat(instances));
+            let setup = by_route(route, "-i 2 --backoff 1ms..5ms");
+            let _ = both_are_told(setup, &sockets, |_| {});
+        }
+    }
+}
+
+/// A number above its own limit is none that clinit can register.
+#[test]
+fn who_cannot_be_told_of_a_lane_goes_on_with_its_own_socket() {
+    const LIMIT: &str = "--nofile=64:";
+    if program("prlimit").is_none() {
+        return;
+    }
+    let lower_limit = |pid: i32| {
+        let arguments = ["--pid", &pid.to_string(), LIMIT];
+        let done = Command::new("prlimit").args(arguments).status().unwrap();
+        assert!(done.success());
+    };
+    let sockets = format!("{} watch", ["tcp"; 80].join(" "));
+    for route in ["pidfd_getfd", "ptrace"] {
+        let setup = by_route(route, "-i 2 --backoff 1ms..5ms -v");
+        let log = both_are_told(setup, &sockets, lower_limit);
+        assert!(
+            log.contains("cannot have a worker wait for a lane"),
+            "{log}"
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::harness::{CLINIT, Dir, Setup, WORKER, children, free_port, is_root, program};
+use crate::harness::{CLINIT, Dir, Setup, WORKER, by_route, children, free_port, is_root, program};
 
 fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
@@ -106,6 +106,26 @@ fn a_command_that_nobody_may_read_is_one_worker_and_one_warning() {
     let ended = clinit.end_by(libc::SIGTERM);
     ended.expect(0).says("-l").says("--share off");
     assert_eq!(ended.log.matches("warning: ").count(), 1, "{}", ended.log);
+}
+
+/// All of them bind at once, and each would be the first.
+#[test]
+fn of_many_that_cannot_share_their_port_the_one_that_stays_has_it() {
+    let address = local();
+    let setup = by_route("replace", "-i 8 --backoff 1ms..5ms");
+    let gate = setup.dir.fifo("gate");
+    let script =
+        format!("tcp watch report up await {gate} listen-at {address} report bound serve-own");
+    let mut clinit = setup.worker(&script).start();
+    let _ = clinit.reports("report", 8);
+    std::fs::write(&gate, "").unwrap();
+    let alone = clinit.report("report").pid;
+    clinit.wait_until("it is alone", |clinit| {
+        (children(clinit.pid()) == [alone]).then_some(())
+    });
+    let ended = clinit.end_by(libc::SIGTERM);
+    ended.expect(0);
+    assert!(!ended.log.contains("restarting"), "{}", ended.log);
 }
 
 #[test]

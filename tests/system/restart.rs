@@ -29,15 +29,13 @@ fn a_crash_loop_ends_with_the_workers_code_after_so_many_tries() {
             .worker(&format!("report try {end}"))
             .start();
         let _ = clinit.reports("report", tries);
-        let left = clinit.dir.path("report");
         let ended = clinit.end();
         ended.expect(code).says("giving up");
+        // Where reaping takes longer than a backoff nothing is said of that.
+        let failures = format!("in a row failures={tries}\n");
+        assert!(ended.log.contains(&failures), "{}", ended.log);
         let restarts = ended.log.matches("restarting in").count();
-        assert!(
-            restarts == tries || restarts == tries - 1,
-            "{left}: {}",
-            ended.log
-        );
+        assert!(restarts < tries, "{}", ended.log);
         assert!(
             ended.closing_line().contains(&format!("code={code} ")),
             "{}",

@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Setup, WORKER, ask, children, connect, free_port, greeted, pidfd, readable, send, tally,
+    Setup, WORKER, ask, by_route, children, connect, free_port, greeted, pidfd, readable, send,
+    tally,
 };
 
 fn local() -> SocketAddr {
@@ -84,6 +85,29 @@ fn connections_of_a_worker_that_is_frozen_and_killed_are_its_successors() {
     let _successor = Bare::start(&script("hold"));
     let answered = self::answers(waiting).len();
     assert!(answered < CONNECTIONS, "without clinit nothing was lost");
+}
+
+/// As Netty has it: its socket is waited for by epoll before it is bound.
+#[test]
+fn those_of_a_worker_that_waits_for_its_socket_already_are_its_successors_too() {
+    for route in ["pidfd_getfd", "ptrace"] {
+        let address = local();
+        let setup = by_route(route, "-i 2 --share slots --backoff 50ms..50ms");
+        let first = setup.path("first");
+        let bind = format!("tcp watch bind {address} listen");
+        let script =
+            format!("if-slot 1 [ once {first} [ {bind} report frozen wait ] ] {bind} be-told hold");
+        let mut clinit = setup.worker(&script).start();
+        let frozen = clinit.report("report").pid;
+        clinit.wait_ready(2);
+        let waiting = forty(address);
+        send(frozen, libc::SIGKILL);
+        let answers = answers(waiting);
+        assert_eq!(answers.len(), CONNECTIONS, "{route}");
+        let by = tally(answers).len();
+        assert_eq!(by, 2, "{route}: some had come to the frozen one");
+        clinit.end_by(libc::SIGTERM).expect(0);
+    }
 }
 
 /// How long workers are killed.

@@ -25,8 +25,8 @@ pub(in crate::port) struct Scope {
     pub(in crate::port) time: bool,
     /// Workers that a signal stops.
     pub(in crate::port) stops: bool,
-    /// Sockets that are polled before they are bound.
-    pub(in crate::port) polled: bool,
+    /// Sockets that have to stay when they are bound.
+    pub(in crate::port) stays: bool,
     /// Workers that bind an address twice, with sockets that share ports.
     pub(in crate::port) several: bool,
     /// Sockets that a worker closes while it lives.
@@ -49,7 +49,7 @@ pub(in crate::port) enum Move {
     Bind {
         worker: WorkerId,
         port: u16,
-        polled: bool,
+        stays: bool,
     },
     Listen {
         worker: WorkerId,
@@ -78,7 +78,7 @@ pub(in crate::port) const KINDS: &[&str] = &[
     "move: look",
     "move: start",
     "move: bind",
-    "move: bind polled",
+    "move: bind, stays",
     "move: listen",
     "move: admit",
     "move: turn away",
@@ -120,8 +120,8 @@ impl Move {
             Self::Wait => "move: wait",
             Self::Look => "move: look",
             Self::Start { .. } => "move: start",
-            Self::Bind { polled: false, .. } => "move: bind",
-            Self::Bind { polled: true, .. } => "move: bind polled",
+            Self::Bind { stays: false, .. } => "move: bind",
+            Self::Bind { stays: true, .. } => "move: bind, stays",
             Self::Listen { .. } => "move: listen",
             Self::Admit(_) => "move: admit",
             Self::TurnAway(_) => "move: turn away",
@@ -160,14 +160,11 @@ impl Model {
                 moves.extend([true, false].map(|stopped| Move::Suspend(worker, stopped)));
             }
             for &port in scope.ports {
-                for polled in [false, true]
-                    .into_iter()
-                    .take(1 + usize::from(scope.polled))
-                {
+                for stays in [false, true].into_iter().take(1 + usize::from(scope.stays)) {
                     moves.push(Move::Bind {
                         worker,
                         port,
-                        polled,
+                        stays,
                     });
                 }
             }

@@ -12,6 +12,7 @@ use crate::sys::errno::describe;
 use crate::sys::listener::Listener;
 use crate::sys::remote::{self, Thread};
 
+use super::extraction::{Bringing, Wanted};
 use super::{Caller, Reply, Shell, now};
 
 /// What a worker's socket is wanted for.
@@ -52,19 +53,13 @@ struct Sharing {
 impl Shell {
     /// Gets at the worker's socket by the best way that there is.
     pub(super) fn with_socket(&mut self, caller: Caller<'_>, purpose: Purpose) -> Reply {
-        let Caller { call, thread, .. } = caller;
-        if self.capture.routes.may_duplicate() {
-            match remote::duplicate(thread.process, call.descriptor) {
-                // The number may be another process's by now.
-                Ok(_) if !self.still_waits(caller) => return Reply::Proceed,
-                Ok(socket) => return self.put_to_use(caller.worker, purpose, socket),
-                Err(error) => log::debug!("cannot duplicate a worker's socket: {error}"),
-            }
+        match self.bring(caller, Wanted::Socket(purpose)) {
+            // The number may be another process's by now.
+            Bringing::Here(_) if !self.still_waits(caller) => Reply::Proceed,
+            Bringing::Here(socket) => self.put_to_use(caller.worker, purpose, socket),
+            Bringing::UnderWay => Reply::Later,
+            Bringing::NotToBeHad => self.replace(caller, purpose),
         }
-        if self.capture.routes.may_trace() && self.trace(caller, purpose) {
-            return Reply::Later;
-        }
-        self.replace(caller, purpose)
     }
 
     /// Does with a worker's socket what it was wanted for.
@@ -153,6 +148,14 @@ impl Shell {
             // Whether the worker's own shares ports by itself is not to be
             // seen from here, but the kernel sees it.
             Purpose::Bind { again: true, .. } => Reply::Proceed,
+            // It would serve nobody.
+            Purpose::Bind { .. } | Purpose::BindDatagrams { .. }
+                if !caller.waiting().is_empty() =>
+            {
+                let why = "it waits for its socket before it binds it, \
+                           and clinit can only put another in its place";
+                self.lose_sharing(caller, why)
+            }
             Purpose::Bind {
                 address,
                 thread,
@@ -221,23 +224,25 @@ impl Shell {
 
     /// Puts a lane in place of the worker's socket.
     pub(super) fn lend(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
+        if self.put_lane(caller, lane).is_some() {
+            self.lent(caller, lane)
+        } else {
+            Reply::Proceed
+        }
+    }
+
+    /// The socket of a lane, once it is in place of the worker's.
+    pub(super) fn put_lane(&mut self, caller: Caller<'_>, lane: LaneId) -> Option<OwnedFd> {
         if !self.lanes.ports.is_bound(lane) {
             self.lanes.revive();
         }
         let shared = self.lanes.ports.is_shared(lane);
-        let Some(socket) = self
-            .lanes
-            .socket(lane)
-            .map(|it| it.as_fd().try_clone_to_owned())
-        else {
-            return Reply::Proceed;
-        };
-        let Ok(socket) = socket else {
-            return Reply::Proceed;
-        };
-        if !self.put(caller, socket.as_fd(), !shared) {
-            return Reply::Proceed;
-        }
+        let socket = self.lanes.socket(lane)?.as_fd().try_clone_to_owned().ok()?;
+        self.put(caller, socket.as_fd(), !shared).then_some(socket)
+    }
+
+    /// A lane is in place of the worker's socket.
+    pub(super) fn lent(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
         self.lanes.change().lent(caller.worker, lane);
         self.extend_baseline(caller.worker, lane);
         log::debug!("a worker has taken over a lane of {}", self.local(lane));
@@ -246,7 +251,7 @@ impl Shell {
 
     /// Puts a socket in place of the worker's, which closes on exec, and
     /// where only this worker has it blocks, as that did.
-    fn put(&self, caller: Caller<'_>, socket: BorrowedFd<'_>, own: bool) -> bool {
+    pub(super) fn put(&self, caller: Caller<'_>, socket: BorrowedFd<'_>, own: bool) -> bool {
         let Caller { call, worker, .. } = caller;
         let Some(flags) = remote::flags(call.tid, call.descriptor) else {
             return false;

@@ -108,8 +108,9 @@ impl App {
         }
     }
 
-    /// Scales every slot away but this worker's, for good. Where it is a
-    /// successor, it is the one that cannot share.
+    /// Scales every slot away but this worker's, for good; where that one is
+    /// being scaled away itself, every one but the first. A successor is the
+    /// one that cannot share.
     pub(in crate::supervisor) fn keep_only(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
         let is_it = |slot: &Slot| slot.successor.is_some_and(|it| it.worker == worker);
         if let Some(number) = self.slots.iter().position(is_it) {
@@ -117,9 +118,12 @@ impl App {
             self.replacement_failed(number, Failure::CannotShare, turn);
             return;
         }
-        let Some(kept) = self.slot_running(worker) else {
+        let Some(own) = self.slot_running(worker) else {
             return;
         };
+        let is_wanted = self.slots.get(own).is_some_and(|slot| slot.wanted);
+        let first = self.slots.iter().position(|slot| slot.wanted);
+        let kept = if is_wanted { own } else { first.unwrap_or(own) };
         self.policy.most_instances = 1;
         self.shrink = None;
         for number in 0..self.slots.len() {

@@ -255,6 +255,8 @@ impl Step<'_> {
                     State::Backoff { .. } => slot.failures < most && self.before.apps[0].ran,
                     _ => false,
                 };
+                let tried = slot.successor.is_some_and(|it| Some(it.worker) != own);
+                let serves = serves || (tried && self.before.apps[0].ran);
                 holds(!serves, 6, || {
                     format!("the end began while {slot:?} could go on")
                 })?;
@@ -383,13 +385,23 @@ impl Step<'_> {
         let Event::SharingLost(worker) = self.event else {
             return Ok(());
         };
-        let mut before = slots(self.before);
-        let Some(kept) = before.position(|slot| slot.state.running() == Some(worker)) else {
+        let mut before = slots(self.before).enumerate();
+        let of_worker = before.find(|(_, slot)| slot.state.running() == Some(worker));
+        let Some((own, slot)) = of_worker else {
             return Ok(());
         };
-        let alone = slots(self.after).map(|slot| slot.wanted).enumerate();
-        let alone = alone.filter(|(_, wanted)| *wanted).map(|(of, _)| of);
-        let alone = !self.before.is_serving() || alone.eq([kept]);
+        let after = slots(self.after).enumerate();
+        let left: Vec<usize> = after
+            .filter(|(_, slot)| slot.wanted)
+            .map(|(number, _)| number)
+            .collect();
+        // One that is being scaled away leaves the port to another.
+        let alone = if slot.wanted {
+            left == [own]
+        } else {
+            left.len() == 1
+        };
+        let alone = alone || !self.before.is_serving();
         holds(alone, 9, || {
             format!("{worker:?} cannot share, and others are to run")
         })

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use super::super::captive::{Captive, Role, UNBOUND, wait_readable};
 use super::super::process::{RawExit, Report};
-use super::super::remote;
+use super::super::{interest, remote};
 use super::*;
 
 fn address_of(notification: &Notification) -> [u8; 16] {
@@ -96,8 +96,8 @@ fn a_socket_that_the_worker_waits_for_is_known() {
     let captive = Captive::start(Role::Poller);
     let call = captive.call();
     let inode = remote::inode(call.tid, call.descriptor).unwrap();
-    assert!(remote::is_polled(captive.pid, call.descriptor, inode));
-    assert!(!remote::is_polled(captive.pid, call.descriptor, inode + 1));
+    let found = |inode| interest::waiting(captive.pid, call.descriptor, inode).len();
+    assert_eq!((found(inode), found(inode + 1)), (1, 0));
     captive.listener.proceed(call.id).unwrap();
     assert_eq!(captive.exit(), RawExit::Code(0));
 }

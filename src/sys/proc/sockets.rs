@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 
+use super::super::guise::Guise;
 use super::in_proc;
 
 /// A table of sockets below /proc/net, of this process's network namespace.
@@ -41,6 +42,7 @@ const TABLES: [Table; 3] = [
 /// The inodes of the sockets that a process has open.
 #[must_use]
 pub fn socket_inodes(pid: i32) -> Vec<u64> {
+    let _guise = Guise::to_look_into(pid);
     let Ok(descriptors) = fs::read_dir(in_proc(pid, "fd")) else {
         return Vec::new();
     };
@@ -54,7 +56,9 @@ pub fn socket_inodes(pid: i32) -> Vec<u64> {
 /// descriptors are gone before it is a zombie.
 #[must_use]
 pub fn certain_socket_inodes(pid: i32) -> Option<Vec<u64>> {
+    let guise = Guise::to_look_into(pid);
     fs::read_dir(in_proc(pid, "fd")).ok()?;
+    drop(guise);
     let inodes = socket_inodes(pid);
     is_running(&fs::read(in_proc(pid, "stat")).ok()?).then_some(inodes)
 }

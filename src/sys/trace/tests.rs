@@ -26,7 +26,7 @@ fn extract(
     at_stop: &mut dyn FnMut(usize),
 ) -> Option<Ended> {
     at_stop(0);
-    let mut extraction = Extraction::begin(&captive.listener, call).unwrap();
+    let mut extraction = Extraction::begin(&captive.listener, call, call.descriptor).unwrap();
     for stop in 1.. {
         let status = next_stop(call.tid)?;
         at_stop(stop);
@@ -125,7 +125,7 @@ fn it_may_be_cancelled_at_any_stop() {
         let captive = Captive::start(Role::Thread);
         let call = captive.call();
         let map = memory_map(&captive);
-        let mut extraction = Extraction::begin(&captive.listener, &call).unwrap();
+        let mut extraction = Extraction::begin(&captive.listener, &call, call.descriptor).unwrap();
         let next = |extraction: &mut Extraction| extraction.advance(next_stop(call.tid).unwrap());
         for _ in 0..after {
             assert!(matches!(next(&mut extraction), Progress::Pending));
@@ -251,7 +251,7 @@ fn a_worker_that_is_traced_already_is_left_alone() {
     let captive = Captive::start(Role::Leader);
     let call = captive.call();
     assert!(can_trace(captive.pid));
-    let refused = Extraction::begin(&captive.listener, &call).unwrap_err();
+    let refused = Extraction::begin(&captive.listener, &call, call.descriptor).unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
     assert!(captive.listener.is_valid(call.id));
     captive.listener.proceed(call.id).unwrap();
