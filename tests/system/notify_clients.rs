@@ -58,7 +58,7 @@ fn another_main_process_by_systemd_notify_is_heard() {
     clinit.end_by(libc::SIGTERM).expect(0);
 }
 
-/// The package of that name, from PyPI.
+/// With the package `sdnotify`.
 #[test]
 fn pythons_library_is_heard() {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci-venv/bin/python3");
@@ -88,7 +88,7 @@ time.sleep(1000)
     is_heard(Setup::new(OPTIONS).command(&[python.to_str().unwrap(), "-c", script]));
 }
 
-/// The library of CoreOS, as Debian has it.
+/// With `go-systemd`, as Debian has it.
 #[test]
 fn gos_library_is_heard() {
     const PATH: &str = "/usr/share/gocode";
