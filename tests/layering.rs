@@ -28,6 +28,7 @@ const LAYERS: &[Layer] = &[
             "shell",
             "supervisor",
             "port",
+            "notify",
             "sys",
             "config",
             "control",
@@ -74,6 +75,12 @@ const LAYERS: &[Layer] = &[
         may: &["table"],
         crates: &[],
         std: Some(&["iter", "mem", "vec"]),
+    },
+    Layer {
+        name: "notify",
+        may: &["notify"],
+        crates: &[],
+        std: Some(&["fmt", "str", "time"]),
     },
     Layer {
         name: "port",

@@ -2,7 +2,7 @@
 //! objects in lists in objects.
 //!
 //! `serde_json` would be 33 kB of the binary for this; the tests compare the
-//! two. See docs/decisions/0008-own-json-for-the-control-socket.md.
+//! two. See docs/decisions/0010-own-json-for-the-control-socket.md.
 
 use std::fmt::Write as _;
 

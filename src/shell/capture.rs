@@ -23,6 +23,7 @@ use crate::sys::remote::{self, Protocol, Thread};
 use crate::sys::{binding, interest, proc};
 use crate::table::{Set, Table};
 
+use super::workers::Worker;
 use super::{Shell, now};
 use extraction::Traced;
 use machinery::Routes;
@@ -341,10 +342,11 @@ impl Shell {
         if lanes.is_empty() {
             return;
         }
-        let Some(pid) = self.workers.get(worker).map(|worker| worker.pid) else {
+        let Some(worker_of) = self.workers.get(worker) else {
             return;
         };
-        let near: Set<i32> = process.into_iter().chain([pid]).collect();
+        let roots: Set<i32> = worker_of.roots().collect();
+        let near: Set<i32> = process.into_iter().chain(roots.iter().copied()).collect();
         let near: Option<Vec<_>> = near.into_iter().map(proc::certain_socket_inodes).collect();
         // It is about to exit, and its lanes wait for its successor.
         let Some(near) = near else {
@@ -360,7 +362,7 @@ impl Shell {
             // hold it, so it costs nobody anything.
             let elsewhere = !self.lanes.ports.is_bound(lane)
                 && far
-                    .get_or_insert_with(|| inodes_below(pid))
+                    .get_or_insert_with(|| inodes_below(&roots))
                     .contains(&inode);
             if !elsewhere {
                 log::debug!("a worker has closed one of its sockets");
@@ -387,7 +389,7 @@ impl Shell {
     /// would give it to whoever is first there.
     fn lose_sharing(&mut self, caller: Caller<'_>, why: &str) -> Reply {
         let worker = caller.worker;
-        let main = self.workers.get(worker).map(|worker| worker.pid);
+        let main = self.workers.get(worker).map(Worker::main_pid);
         // Whoever was killed inside the call cannot be looked into either.
         let is_lost = self.still_waits(caller) && main == Some(caller.thread.process);
         if !is_lost || self.capture.has_listeners || self.capture.alone == Some(worker) {
@@ -406,7 +408,7 @@ impl Shell {
     }
 }
 
-fn inodes_below(pid: i32) -> Set<u64> {
-    let tree = proc::descendants(pid).into_iter();
+fn inodes_below(roots: &Set<i32>) -> Set<u64> {
+    let tree = roots.iter().flat_map(|pid| proc::descendants(*pid));
     tree.flat_map(proc::socket_inodes).collect()
 }

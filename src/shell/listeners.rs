@@ -9,7 +9,9 @@ use crate::supervisor::WorkerId;
 use crate::sys::binding::give_to;
 use crate::sys::listener::{self, Address, BindError, Listener};
 
+use super::handover::{self, Claimed};
 use super::lanes::Lanes;
+use super::manager::Manager;
 
 /// The number that a worker finds its first listener under.
 const FIRST_FD: i32 = 3;
@@ -34,6 +36,8 @@ struct Held {
     local: String,
     port: Option<u16>,
     kind: Kind,
+    /// Whether the service manager keeps it for the next clinit.
+    is_kept: bool,
 }
 
 /// All listeners, in the order of their descriptors.
@@ -55,20 +59,35 @@ impl Listeners {
         specs: &[ListenerSpec],
         (share, owner): (Share, Option<u32>),
         lanes: &mut Lanes,
+        manager: &mut Manager,
     ) -> Result<Self, BindError> {
         let mut listeners = Self::default();
-        for (name, socket) in adopted {
+        let addresses: Vec<_> = specs.iter().map(|spec| address(spec, specs)).collect();
+        let (claimed, others) = handover::distribute(adopted, specs, &addresses, manager);
+        for (name, socket) in others {
             // Others may have it too, who expect it as it is.
             listeners.hold(name, socket, Share::Queue, lanes);
         }
-        for spec in specs {
-            let socket = listener::bind(&address(spec, specs))?;
+        for ((spec, address), claimed) in specs.iter().zip(&addresses).zip(claimed) {
+            let socket = match claimed {
+                Some(Claimed::Activated(socket)) => {
+                    listeners.hold(spec.name.clone(), socket, Share::Queue, lanes);
+                    continue;
+                }
+                Some(Claimed::Kept(socket)) => socket,
+                None => listener::bind(address)?,
+            };
             if let Some(owner) = owner
                 && let Err(error) = give_to(socket.as_fd(), owner)
             {
                 log::debug!("cannot give a socket to user {owner}: {error}");
             }
+            let name = handover::kept_name(spec, address);
+            let is_kept = manager.keep(&name, socket.as_fd());
             listeners.hold(spec.name.clone(), socket, share, lanes);
+            if let Some(held) = listeners.held.last_mut() {
+                held.is_kept = is_kept;
+            }
         }
         Ok(listeners)
     }
@@ -98,6 +117,7 @@ impl Listeners {
             local,
             port,
             kind,
+            is_kept: false,
         });
     }
 
@@ -272,7 +292,9 @@ impl Listeners {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Kind::Plain { socket, .. } = &self.kind {
+        if let Kind::Plain { socket, .. } = &self.kind
+            && !self.is_kept
+        {
             socket.remove_path();
         }
     }

@@ -11,12 +11,16 @@ mod control;
 mod cpus;
 mod emptying;
 mod ends;
+mod handover;
 mod hanging;
 mod lanes;
 mod listeners;
 mod log;
+mod main_process;
+mod manager;
 mod memory;
 mod notes;
+mod notify;
 mod owing;
 mod perform;
 mod plan;
@@ -31,6 +35,7 @@ mod wait;
 mod workers;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
@@ -46,6 +51,7 @@ use ends::End;
 use hanging::Hanging;
 use lanes::Lanes;
 use listeners::Listeners;
+use manager::Manager;
 use memory::Memory;
 use plan::Plan;
 use resizing::Resizing;
@@ -63,6 +69,8 @@ struct Shell {
     plan: Plan,
     /// What shows that a worker is ready.
     ready: Ready,
+    /// How long a worker may fall silent that says it is alive.
+    hang_timeout: Option<Duration>,
     listeners: Listeners,
     lanes: Lanes,
     /// Whether arrivals may be told of. They are sent in clinit's name, and a
@@ -93,6 +101,8 @@ struct Shell {
     looked_for_masters: bool,
     /// Where people and programs talk to it.
     control: Control,
+    /// Who started clinit, and is told how it fares.
+    manager: Manager,
     closing: Closing,
     outcome: Option<Outcome>,
 }
@@ -102,6 +112,7 @@ impl Shell {
     fn run(mut self) -> u8 {
         loop {
             self.catch_up();
+            self.tell_manager();
             if let Some(outcome) = self.outcome {
                 self.closing.say(outcome, now());
                 return outcome.code;
@@ -153,7 +164,7 @@ impl Shell {
             // Before its slot's next worker, which takes its lanes over.
             self.lanes.worker_gone(worker);
         }
-        if let Event::Alive(worker) = event {
+        if let Event::Alive(worker, _) = event {
             self.lanes.change().vouches(worker);
         }
         self.observe_event(event);

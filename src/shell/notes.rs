@@ -9,6 +9,7 @@ use super::{Shell, background, now};
 
 impl Shell {
     pub(super) fn note(&mut self, note: Note) {
+        self.manager.note(note, now());
         match note {
             Note::Ready { worker, presumed } => self.note_ready(worker, presumed),
             Note::RestartIn { slot, delay, failures: 0 } => {
@@ -82,7 +83,7 @@ impl Shell {
         let Some(worker) = self.workers.get(id) else {
             return;
         };
-        let (slot, pid) = (worker.slot, worker.pid);
+        let (slot, pid) = (worker.slot, worker.main_pid());
         let after = Seconds(now.since(worker.started));
         if presumed {
             log::debug!(slot, pid; "worker is taken for ready after {after}");
@@ -134,7 +135,7 @@ impl Shell {
         else {
             return;
         };
-        let (slot, pid) = (worker.slot, worker.pid);
+        let (slot, pid) = (worker.slot, worker.main_pid());
         let program = self.plan.program().display();
         let hint = self.plan.hint(failure);
         log::error!(slot, pid; "cannot run {program}: {failure}{hint}");
@@ -142,7 +143,7 @@ impl Shell {
 
     fn note_worker(&self, id: WorkerId, tell: impl FnOnce(u32, i32)) {
         if let Some(worker) = self.workers.get(id) {
-            tell(worker.slot, worker.pid);
+            tell(worker.slot, worker.main_pid());
         }
     }
 }

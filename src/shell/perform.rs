@@ -7,9 +7,10 @@ use crate::supervisor::{Action, Event, Served, Signal, SpawnError, Target, Worke
 use crate::sys::binding::set_nonblocking;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::{Spawned, has_children};
-use crate::sys::signals::{send, send_group, stop_self};
+use crate::sys::signals::stop_self;
 use crate::sys::{cgroup, errno};
 
+use super::notify::Said;
 use super::plan::Place;
 use super::token::Token;
 use super::workers::{Presence, Worker};
@@ -35,8 +36,14 @@ impl Shell {
                 signal,
                 value,
             } => self.signal(worker, to, signal, value),
-            Action::Admit(worker) => self.admit(worker),
-            Action::TurnAway(worker) => self.turn_away(worker),
+            Action::Admit(worker) => {
+                self.manager.admitted(worker);
+                self.admit(worker);
+            }
+            Action::TurnAway(worker) => {
+                self.manager.left(worker);
+                self.turn_away(worker);
+            }
             Action::SuspendSelf => {
                 if !self.inherited.is_pid1 {
                     stop_self();
@@ -87,7 +94,9 @@ impl Shell {
             memory: None,
             end: None,
             killed: false,
-            was_ignored: false,
+            has_ended: false,
+            main: None,
+            said: Said::default(),
         });
         // From here on the process is there, and its exit tells what this
         // does not.
@@ -131,6 +140,7 @@ impl Shell {
     fn admit(&mut self, id: WorkerId) {
         self.look_for_abandoned(id, None);
         self.lanes.admit(id, now());
+        self.watch(id);
     }
 
     /// The socket that the worker tells of its readiness through, polled, and
@@ -188,11 +198,10 @@ impl Shell {
             return;
         };
         worker.killed |= signal == Signal::KILL;
-        let (pid, slot) = (worker.pid, worker.slot);
-        let sent = match (to, worker.presence) {
-            (Target::Main, Presence::Main) => send(pid, signal.number(), value),
-            (Target::Group, Presence::Main | Presence::Group) => send_group(pid, signal.number()),
-            (Target::Main, Presence::Group) | (_, Presence::Nobody) => return,
+        let (pid, slot) = (worker.main_pid(), worker.slot);
+        let sent = match to {
+            Target::Main => worker.signal_main(signal, value),
+            Target::Group => worker.signal_group(signal),
         };
         if let Err(error) = sent {
             log::warn!(slot, pid; "cannot send {signal} to a worker: {error}");

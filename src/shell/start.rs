@@ -33,6 +33,7 @@ use super::hanging::Hanging;
 use super::lanes::Lanes;
 use super::listeners::Listeners;
 use super::log as own_log;
+use super::manager::Manager;
 use super::memory::Memory;
 use super::plan::Plan;
 use super::resizing::Resizing;
@@ -126,8 +127,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
             describe(&error)
         );
     }
-    let names = variable(&environment, "LISTEN_FDNAMES").unwrap_or_default();
-    match shell(config, inherited, &handed_down, names) {
+    match shell(config, inherited, &handed_down, &environment) {
         Ok(shell) => {
             for note in parsed.notes {
                 log::log!(note.level, "{}", note.text);
@@ -157,11 +157,12 @@ fn shell(
     mut config: Config,
     inherited: Inherited,
     passed: &Range<i32>,
-    names: &str,
+    environment: &[(OsString, OsString)],
 ) -> Result<Shell, StartError> {
     let mode = config.policy.mode;
     let cluster = mode == Mode::Cluster;
     let adopted = if cluster {
+        let names = variable(environment, "LISTEN_FDNAMES").unwrap_or_default();
         adopt_listeners(passed, names)?
     } else {
         Vec::new()
@@ -181,8 +182,20 @@ fn shell(
     let mut lanes = Lanes::new(sharing, arrivals);
     let owner = config.credentials.as_ref().map(|it| it.uid);
     let sharing = (config.share, owner);
-    let listeners = Listeners::open(adopted, &config.listeners, sharing, &mut lanes)
-        .map_err(StartError::Bind)?;
+    let mut manager = if cluster {
+        Manager::new(environment, inherited.is_pid1)
+    } else {
+        // The child tells it itself.
+        Manager::none()
+    };
+    let listeners = Listeners::open(
+        adopted,
+        &config.listeners,
+        sharing,
+        &mut lanes,
+        &mut manager,
+    )
+    .map_err(StartError::Bind)?;
     let poller = Poller::new().map_err(StartError::Loop)?;
     // Before the CPUs are counted, so that no change is missed.
     let mut resizing = Resizing::new(config.sizing, &poller);
@@ -196,7 +209,8 @@ fn shell(
     let supervisor = Supervisor::new(config.policy.clone());
     let ready = config.policy.ready;
     let memory = Memory::new(config.max_memory);
-    if let Some(timeout) = config.policy.hang_timeout {
+    let hang_timeout = config.policy.hang_timeout;
+    if let Some(timeout) = hang_timeout {
         lanes.change().find_hung(timeout, now());
     }
     let facts = Facts::of(&config, &capture);
@@ -228,6 +242,7 @@ fn shell(
         supervisor,
         plan,
         ready,
+        hang_timeout,
         listeners,
         lanes,
         may_be_told,
@@ -244,6 +259,7 @@ fn shell(
         exhausted: 0,
         looked_for_masters: false,
         control,
+        manager,
         closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })
@@ -369,7 +385,7 @@ fn passed_descriptors(environment: &[(OsString, OsString)]) -> Range<i32> {
     FIRST_PASSED..FIRST_PASSED.saturating_add(count.unwrap_or(0))
 }
 
-fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
+pub(super) fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
     let found = environment
         .iter()
         .find(|(known, _)| known == OsStr::new(name));

@@ -19,6 +19,8 @@ pub(super) enum Token {
     Control,
     /// Somebody who talks to it.
     Client(u32),
+    /// The process that has become a worker's main process.
+    Main(WorkerId),
 }
 
 impl Token {
@@ -31,6 +33,7 @@ impl Token {
             Self::Cpus => (4, 0),
             Self::Control => (8, 0),
             Self::Client(client) => (9, client),
+            Self::Main(worker) => (10, worker.index()),
         };
         kind << 32 | u64::from(index)
     }
@@ -46,6 +49,7 @@ impl Token {
             4 => Some(Self::Cpus),
             8 => Some(Self::Control),
             9 => Some(Self::Client(index)),
+            10 => Some(Self::Main(worker)),
             _ => None,
         }
     }

@@ -232,7 +232,9 @@ impl Supervisor {
                 self.each_app(|app| app.exited(worker, ended, serving, turn));
             }
             Event::GroupGone(worker) => self.each_app(|app| app.group_gone(worker, turn)),
-            Event::Alive(worker) => self.each_app(|app| app.alive(worker, turn)),
+            Event::Alive(worker, timeout) => {
+                self.each_app(|app| app.alive(worker, timeout, turn.now.time));
+            }
             Event::Extended(worker, by) => {
                 self.each_app(|app| app.extended(worker, by, turn.now.time));
             }
@@ -317,7 +319,10 @@ impl Supervisor {
             Meaning::ScaleUp => self.grant_if_serving(Request::Scale(Scale::By(1)), turn),
             Meaning::ScaleDown => self.grant_if_serving(Request::Scale(Scale::By(-1)), turn),
             Meaning::Suspend => {
-                self.each_app(|app| app.forward(Target::Group, Signal::STOP, None, turn));
+                self.each_app(|app| {
+                    app.forward(Target::Group, Signal::STOP, None, turn);
+                    app.wait_for_no_life();
+                });
                 turn.act(Action::SuspendSelf);
             }
             Meaning::Resume => {

@@ -152,7 +152,7 @@ impl Shell {
 
     /// Something happened to a client: it said something, has room, or is gone.
     pub(in crate::shell) fn serve_client(&mut self, id: u32) {
-        if self.hear(id) == There::No || self.write_to(id) == There::No {
+        if self.hear_client(id) == There::No || self.write_to(id) == There::No {
             self.drop_client(id);
             return;
         }
@@ -180,7 +180,7 @@ impl Shell {
     }
 
     /// Takes in a part of what a client says.
-    fn hear(&mut self, id: u32) -> There {
+    fn hear_client(&mut self, id: u32) -> There {
         let Some(client) = self.control.clients.get_mut(&id) else {
             return There::No;
         };

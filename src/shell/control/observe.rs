@@ -86,7 +86,7 @@ impl Shell {
             | Event::GroupGone(_)
             | Event::Emptied(_)
             | Event::Stopping(_)
-            | Event::Alive(_)
+            | Event::Alive(..)
             | Event::Hung(_)
             | Event::Worn(..)
             | Event::Extended(..)
@@ -110,7 +110,7 @@ impl Shell {
                     let line = self.of_note(note);
                     self.tell(line);
                 }
-                self.heed(note);
+                self.heed_note(note);
             }
             Action::Spawn { .. }
             | Action::Signal { .. }
@@ -177,7 +177,7 @@ impl Shell {
     }
 
     /// What a decision is to those who wait for an answer, and to a status.
-    fn heed(&mut self, note: Note) {
+    fn heed_note(&mut self, note: Note) {
         match note {
             Note::Hung(worker) => self.keep(worker, End::Hung),
             Note::Reloading(generation) | Note::ReloadQueued(generation) => {
