@@ -227,13 +227,7 @@ fn shell(
         Control::closed(facts)
     };
     if cluster {
-        let workers = supervisor.instances();
-        let program = plan.program().display();
-        if listeners.is_empty() {
-            log::info!(workers; "starting {program}");
-        } else {
-            log::info!(workers; "starting {program} on {}", listeners.addresses());
-        }
+        say_what_starts(supervisor.instances(), &plan, &listeners);
     }
     Ok(Shell {
         inherited,
@@ -263,6 +257,15 @@ fn shell(
         closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })
+}
+
+fn say_what_starts(workers: u32, plan: &Plan, listeners: &Listeners) {
+    let program = plan.program().display();
+    if listeners.is_empty() {
+        log::info!(workers; "starting {program}");
+    } else {
+        log::info!(workers; "starting {program} on {}", listeners.addresses());
+    }
 }
 
 /// Finds out whether clinit can take part in the workers' calls, and how.
