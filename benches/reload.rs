@@ -165,15 +165,8 @@ fn pm2(
     let home = std::env::temp_dir().join(format!("clinit-pm2-{}", std::process::id()));
     let client = runtime.with_file_name("pm2");
     environment.push(("PM2_HOME", home.display().to_string()));
-    let words = [
-        "node",
-        &runtime.display().to_string(),
-        server,
-        "-i",
-        "2",
-        "--",
-        &port.to_string(),
-    ];
+    environment.push(("PORT", port.to_string()));
+    let words = ["node", &runtime.display().to_string(), server, "-i", "2"];
     Ok(Contender {
         name,
         words: words.iter().map(|word| (*word).to_owned()).collect(),

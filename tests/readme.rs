@@ -38,7 +38,9 @@ fn options() -> String {
 
 fn describe(meaning: Meaning) -> &'static str {
     match meaning {
-        Meaning::Shutdown => "shutdown; a second one skips the drain delay, a third kills",
+        Meaning::Shutdown => {
+            "shutdown; a second one skips the drain delay and the wait for answers, a third kills"
+        }
         Meaning::Reload => "a rolling reload",
         Meaning::ScaleUp => "one worker more",
         Meaning::ScaleDown => "one worker fewer, but never none",

@@ -214,6 +214,8 @@ fn policy_of(supervisor: &Supervisor) -> &Policy {
 enum Theme {
     /// Starts, exits and signals, with every trait that an exit may have.
     Lives,
+    /// The same of slots beside each other, without what is alike for each.
+    Neighbours,
     /// A reload, beside all that may be told of a worker then.
     Reloads,
     /// Reloads of several slots, beside plain exits and the end.
@@ -242,6 +244,12 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
             (Signal::USR1, false),
             (Signal::CHLD, true),
         ],
+        Theme::Neighbours => &[
+            (Signal::TERM, false),
+            (Signal::TTIN, false),
+            (Signal::TTOU, false),
+            (Signal::USR1, false),
+        ],
         Theme::Reloads | Theme::Rolls => &[(Signal::TERM, false), (Signal::HUP, false)],
         Theme::ReloadsAndScales => &[(Signal::HUP, false), (Signal::TTIN, false)],
         Theme::Resizes => &[(Signal::TERM, false)],
@@ -256,7 +264,7 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
         })
     }));
     match theme {
-        Theme::Lives | Theme::Reloads | Theme::Rolls | Theme::Wear => {}
+        Theme::Lives | Theme::Neighbours | Theme::Reloads | Theme::Rolls | Theme::Wear => {}
         Theme::ReloadsAndScales => events.push(Event::Asked(Request::Scale(Scale::By(-1)))),
         Theme::Resizes => events.extend([1, 2].map(Event::Resized)),
         Theme::Owner => {
@@ -298,7 +306,10 @@ fn news(worker: WorkerId, theme: Theme) -> Vec<Event> {
         Event::GroupGone(worker),
         exit(3, Served::Unknown, false, false),
     ];
-    if matches!(theme, Theme::Lives | Theme::Reloads | Theme::Wear) {
+    if matches!(
+        theme,
+        Theme::Lives | Theme::Neighbours | Theme::Reloads | Theme::Wear
+    ) {
         events.extend([
             Event::Executed(worker),
             Event::Emptied(worker),
@@ -315,6 +326,12 @@ fn news(worker: WorkerId, theme: Theme) -> Vec<Event> {
             exit(3, Served::Unknown, true, false),
             exit(3, Served::Someone, false, false),
             exit(3, Served::Itself, false, false),
+            exit(0, Served::Unknown, false, true),
+        ]),
+        Theme::Neighbours => events.extend([
+            Event::SharingLost(worker),
+            exit(0, Served::Unknown, false, false),
+            exit(3, Served::Someone, false, false),
             exit(0, Served::Unknown, false, true),
         ]),
         Theme::Reloads => events.extend([
@@ -546,7 +563,7 @@ fn two_slots_keep_the_invariants() {
         drain: Drain::Signal,
         ..two_slots()
     };
-    explore("two slots", Theme::Lives, policy, 10, 4);
+    explore("two slots", Theme::Neighbours, policy, 10, 4);
 }
 
 #[test]
@@ -557,7 +574,7 @@ fn two_slots_that_may_finish_keep_the_invariants() {
         ..two_slots()
     };
     // A worker that leaves with 0 has finished: none is held.
-    explore("two slots, on-failure", Theme::Lives, policy, 9, 4);
+    explore("two slots, on-failure", Theme::Neighbours, policy, 9, 4);
 }
 
 /// What is quick where it is not what is looked into: a worker is ready at

@@ -1,9 +1,10 @@
 // Node's own HTTP server, on all addresses of both families.
 //
-//   [DELAY_MS=N] [GRACEFUL=1] node server.js PORT
+//   [DELAY_MS=N] [GRACEFUL=1] [PORT=PORT] node server.js PORT
 //
 // DELAY_MS: each answer takes so long. GRACEFUL: it ends on SIGTERM once it has
-// answered; otherwise that kills it.
+// answered; otherwise that kills it. PORT: where argv is not its own, as under
+// pm2.
 const http = require('http');
 
 const delay = Number(process.env.DELAY_MS ?? 0);
@@ -16,7 +17,7 @@ const server = http.createServer((request, response) => {
     answer();
   }
 });
-server.listen(Number(process.argv[2]), '::');
+server.listen(Number(process.env.PORT ?? process.argv[2]), '::');
 if (process.env.GRACEFUL) {
   process.on('SIGTERM', () => {
     server.close(() => process.exit(0));
