@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "deadlines here are real time")]
 
 mod cases;
+mod endings;
 mod engine;
 #[path = "../harness/mod.rs"]
 #[expect(
@@ -19,6 +20,8 @@ mod engine;
 mod harness;
 mod http;
 mod limits;
+#[path = "../servers/load.rs"]
+mod load;
 mod matrix;
 mod profiles;
 mod runner;
@@ -43,6 +46,10 @@ const TESTS: &[Test<Engine>] = &[
     (
         "instances_follow_a_cpu_limit_that_changes",
         limits::instances_follow_a_cpu_limit_that_changes,
+    ),
+    (
+        "a_load_balancer_goes_on_sending_for_the_drain_delay",
+        endings::a_load_balancer_goes_on_sending_for_the_drain_delay,
     ),
     ("an_oom_kill_is_named", limits::an_oom_kill_is_named),
     (

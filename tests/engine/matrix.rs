@@ -127,7 +127,7 @@ fn start<'a>(
 }
 
 /// The same in a container with these options alone.
-fn start_with<'a>(
+pub(crate) fn start_with<'a>(
     engine: &'a Engine,
     server: Server,
     instances: usize,
