@@ -240,8 +240,12 @@ impl fmt::Display for Failure {
                 SpawnError::Setup => "the new worker cannot be set up",
             }),
             Self::NotReady(time) => {
-                let seconds = time.as_secs_f64();
-                write!(f, "the new worker was not ready within {seconds} s")
+                let (seconds, millis) = (time.as_secs(), time.as_millis());
+                f.write_str("the new worker was not ready within ")?;
+                match time.subsec_millis() {
+                    0 => write!(f, "{seconds} s"),
+                    _ => write!(f, "{millis} ms"),
+                }
             }
             Self::Backgrounded => f.write_str(
                 "the new worker put itself into the background: run it in the foreground",
