@@ -45,6 +45,11 @@ pub(super) struct Capture {
     waved_through: Set<(WorkerId, i32)>,
     /// Threads that could not be traced.
     untraceable: Set<(WorkerId, i32)>,
+    /// Threads that are about to bind a socket which shares its port by itself,
+    /// as was seen while they were traced.
+    sharing: Set<(WorkerId, i32)>,
+    /// Lanes of which it is not known whether the kernel has bound them.
+    unproven: Set<LaneId>,
     /// Datagram sockets, by who bound them where.
     datagrams: Table<(SocketAddr, WorkerId), u64>,
     /// Whether clinit made a listener of its own, which workers share
@@ -62,6 +67,8 @@ impl Capture {
             traced: Table::new(),
             waved_through: Set::new(),
             untraceable: Set::new(),
+            sharing: Set::new(),
+            unproven: Set::new(),
             datagrams: Table::new(),
             has_listeners,
             told_of_replicas: false,
@@ -75,6 +82,7 @@ impl Capture {
         self.datagrams.retain(|(_, by), _| *by != worker);
         self.waved_through.retain(|(of, _)| *of != worker);
         self.untraceable.retain(|(of, _)| *of != worker);
+        self.sharing.retain(|(of, _)| *of != worker);
     }
 
     fn covers(&self, port: u16) -> bool {
@@ -226,8 +234,16 @@ impl Shell {
     fn bind_stream(&mut self, caller: Caller<'_>, address: SocketAddr, multipath: bool) -> Reply {
         let Caller { worker, call, .. } = caller;
         let inode = remote::inode(call.tid, call.descriptor);
-        let known = inode.and_then(|inode| self.lanes.of_inode(inode));
+        let mut known = inode.and_then(|inode| self.lanes.of_inode(inode));
+        if let Some(lane) = known.filter(|lane| self.capture.unproven.contains(lane)) {
+            // It was refused, and tries another address.
+            self.lanes.abandoned(worker, lane, now());
+            known = None;
+        }
         let mut polled = false;
+        if self.lanes.ports.has_address(address) {
+            self.look_at_doubtful_again();
+        }
         self.look_for_abandoned(worker, Some(caller.thread.process));
         if self.lanes.ports.has_port(address.port()) {
             polled = inode.is_some_and(|inode| {
@@ -239,7 +255,11 @@ impl Shell {
             let queued = |lane: LaneId| lanes.queued(lane);
             lanes.ports.bind(worker, address, known, polled, &queued)
         };
+        let shares = self.capture.sharing.remove(&(worker, call.tid));
         let (first, again) = match answer {
+            Bind::Again if shares && let Some(lane) = self.lanes.ports.paired(worker, address) => {
+                return self.lend(caller, lane);
+            }
             Bind::Proceed => return Reply::Proceed,
             Bind::Lend(lane) => return self.lend(caller, lane),
             Bind::Again => (false, true),
@@ -299,7 +319,11 @@ impl Shell {
         };
         if self.lanes.ports.is_bound(lane) && self.lanes.socket(lane).is_none() {
             let backlog = call.backlog;
-            return self.with_socket(caller, Purpose::Listen { lane, backlog });
+            let purpose = Purpose::Listen { lane, backlog };
+            if self.capture.unproven.contains(&lane) {
+                return self.replace(caller, purpose);
+            }
+            return self.with_socket(caller, purpose);
         }
         self.listen_on(worker, lane, call.backlog)
     }
@@ -308,7 +332,7 @@ impl Shell {
     /// worker's own.
     fn listen_on(&mut self, worker: WorkerId, lane: LaneId, backlog: i32) -> Reply {
         if !self.lanes.ports.is_bound(lane) {
-            self.lanes.revive();
+            self.lanes.revive(now());
         }
         let Some(socket) = self.lanes.socket(lane) else {
             return Reply::Proceed;
@@ -317,7 +341,7 @@ impl Shell {
             return Reply::Errno(error.raw_os_error().unwrap_or(binding::EIO));
         }
         if self.lanes.ports.is_bound(lane) {
-            self.lanes.change().joins_group(lane);
+            self.lanes.joins_group(lane);
         }
         self.extend_baseline(worker, lane);
         self.listened(worker, Some(lane));
@@ -330,48 +354,6 @@ impl Shell {
         let ready = self.lanes.change().listened(worker, lane);
         if ready && matches!(self.ready, Ready::Auto | Ready::Listen) {
             self.events.push_back(Event::Ready(worker));
-        }
-    }
-
-    // ---- what a worker has let go of ----
-
-    /// Looks for lanes of a worker that no process of its tree has open any
-    /// more: it has closed them, as who probes for a free port does. `process`
-    /// is the one to look at first.
-    pub(super) fn look_for_abandoned(&mut self, worker: WorkerId, process: Option<i32>) {
-        let lanes = self.lanes.ports.lanes_of(worker).into_iter();
-        let lanes: Vec<(LaneId, u64)> = lanes
-            .filter(|lane| self.lanes.ports.is_captured(*lane))
-            .filter_map(|lane| Some((lane, self.lanes.inode(lane)?)))
-            .collect();
-        if lanes.is_empty() {
-            return;
-        }
-        let Some(pid) = self.workers.get(worker).map(|worker| worker.pid) else {
-            return;
-        };
-        let near: Set<i32> = process.into_iter().chain([pid]).collect();
-        let near: Option<Vec<_>> = near.into_iter().map(proc::certain_socket_inodes).collect();
-        // It is about to exit, and its lanes wait for its successor.
-        let Some(near) = near else {
-            return;
-        };
-        let near = near.concat();
-        let mut far = None;
-        for (lane, inode) in lanes {
-            if near.contains(&inode) {
-                continue;
-            }
-            // What has never listened is forgotten lightly: clinit does not
-            // hold it, so it costs nobody anything.
-            let elsewhere = !self.lanes.ports.is_bound(lane)
-                && far
-                    .get_or_insert_with(|| inodes_below(pid))
-                    .contains(&inode);
-            if !elsewhere {
-                log::debug!("a worker has closed one of its sockets");
-                self.lanes.abandoned(worker, lane, now());
-            }
         }
     }
 
@@ -393,9 +375,4 @@ impl Shell {
         }
         Reply::Proceed
     }
-}
-
-fn inodes_below(pid: i32) -> Set<u64> {
-    let tree = proc::descendants(pid).into_iter();
-    tree.flat_map(proc::socket_inodes).collect()
 }

@@ -24,6 +24,7 @@ mod modes;
 mod readiness;
 mod restart;
 mod runtimes;
+mod several;
 mod sharing;
 mod shutdown;
 mod spread;

@@ -54,6 +54,16 @@ impl Shell {
                 self.capture.traced.insert(tid, traced);
             }
             Progress::Extracted(socket) => {
+                // Where another socket takes its place, the call is made again:
+                // a traced one cannot be answered by that.
+                if self
+                    .pair_of(traced.worker, traced.purpose, &socket)
+                    .is_some()
+                {
+                    self.capture.sharing.insert((traced.worker, tid));
+                    self.release(tid, traced);
+                    return;
+                }
                 match self.put_to_use(traced.worker, traced.purpose, socket) {
                     Reply::Errno(errno) => traced.extraction.finish(errno),
                     // The kernel is to answer: the call is made again.
@@ -93,5 +103,6 @@ impl Shell {
         self.capture.traced.remove(&tid);
         self.capture.waved_through.retain(|(_, of)| *of != tid);
         self.capture.untraceable.retain(|(_, of)| *of != tid);
+        self.capture.sharing.retain(|(_, of)| *of != tid);
     }
 }

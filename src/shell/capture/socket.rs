@@ -57,7 +57,12 @@ impl Shell {
             match remote::duplicate(thread.process, call.descriptor) {
                 // The number may be another process's by now.
                 Ok(_) if !self.still_waits(caller) => return Reply::Proceed,
-                Ok(socket) => return self.put_to_use(caller.worker, purpose, socket),
+                Ok(socket) => {
+                    return match self.pair_of(caller.worker, purpose, &socket) {
+                        Some(lane) => self.lend(caller, lane),
+                        None => self.put_to_use(caller.worker, purpose, socket),
+                    };
+                }
                 Err(error) => log::debug!("cannot duplicate a worker's socket: {error}"),
             }
         }
@@ -65,6 +70,26 @@ impl Shell {
             return Reply::Later;
         }
         self.replace(caller, purpose)
+    }
+
+    /// The lane that is to take the place of a worker's k-th socket at an
+    /// address, where those share it by themselves.
+    pub(super) fn pair_of(
+        &self,
+        worker: WorkerId,
+        purpose: Purpose,
+        socket: &OwnedFd,
+    ) -> Option<LaneId> {
+        let Purpose::Bind {
+            address,
+            again: true,
+            ..
+        } = purpose
+        else {
+            return None;
+        };
+        let shares = binding::shares_port(socket.as_fd()) && !binding::is_bound(socket.as_fd());
+        shares.then(|| self.lanes.ports.paired(worker, address))?
     }
 
     /// Does with a worker's socket what it was wanted for.
@@ -109,7 +134,7 @@ impl Shell {
                     }
                 }
                 let inode = binding::inode(&socket);
-                let lane = self.joined(worker, address, inode);
+                let lane = self.joined(worker, address, inode, again);
                 if self.lanes.ports.is_shared(lane) {
                     // The others are given this very socket.
                     self.hold(lane, socket);
@@ -151,26 +176,23 @@ impl Shell {
         let worker = caller.worker;
         match purpose {
             // Whether the worker's own shares ports by itself is not to be
-            // seen from here, but the kernel sees it.
-            Purpose::Bind { again: true, .. } => Reply::Proceed,
+            // seen from here, but the kernel sees it. If it does, another takes
+            // its place once it listens: no lane may be unknown to clinit.
             Purpose::Bind {
                 address,
-                thread,
-                first,
+                again: true,
                 ..
             } => {
-                let bound = self.replica(address, false, &thread, |shell, socket| {
-                    // The worker's own may leave IPv4 alone: that is not to
-                    // be seen from here.
-                    let apart = true;
-                    let sharing = Sharing {
-                        worker,
-                        first,
-                        apart,
-                    };
-                    shell.bind_shared(socket, address, &thread, sharing)
-                });
-                let socket = match bound {
+                if let Some(inode) = remote::inode(caller.call.tid, caller.call.descriptor) {
+                    let lane = self.joined(worker, address, inode, true);
+                    let ports = &self.lanes.ports;
+                    self.capture.unproven.retain(|known| ports.is_bound(*known));
+                    self.capture.unproven.insert(lane);
+                }
+                Reply::Proceed
+            }
+            Purpose::Bind { address, first, .. } => {
+                let socket = match self.put_replica(caller, address, first) {
                     Ok(Ok(socket)) => socket,
                     Ok(Err(errno)) => return Reply::Errno(errno),
                     Err(error) => {
@@ -178,11 +200,7 @@ impl Shell {
                         return Reply::Proceed;
                     }
                 };
-                if !self.put(caller, socket.as_fd(), true) {
-                    return Reply::Proceed;
-                }
-                self.tell_of_replicas(address);
-                let lane = self.joined(worker, address, binding::inode(&socket));
+                let lane = self.joined(worker, address, binding::inode(&socket), false);
                 self.hold(lane, socket);
                 Reply::Errno(0)
             }
@@ -209,20 +227,73 @@ impl Shell {
                     Err(_) => Reply::Proceed,
                 }
             }
-            // It is bound, so it is the worker's own: it goes on without
-            // clinit.
-            Purpose::Listen { lane, .. } => {
-                self.lanes.abandoned(worker, lane, now());
-                self.listened(worker, None);
-                Reply::Proceed
+            Purpose::Listen { lane, backlog } => self.replace_bound(caller, lane, backlog),
+        }
+    }
+
+    /// Puts another socket in place of one that is bound and is to listen. It
+    /// would join the others unknown to clinit, and shift their order: so where
+    /// that cannot be, it does not listen.
+    fn replace_bound(&mut self, caller: Caller<'_>, lane: LaneId, backlog: i32) -> Reply {
+        let worker = caller.worker;
+        let Some(address) = self.lanes.ports.address_of(lane) else {
+            return Reply::Proceed;
+        };
+        if let Some(twin) = self.lanes.ports.twin(lane) {
+            self.lanes.abandoned(worker, lane, now());
+            return match self.lend(caller, twin) {
+                Reply::Errno(0) => self.listen_on(worker, twin, backlog),
+                Reply::Errno(_) | Reply::Proceed | Reply::Later => Reply::Errno(binding::EIO),
+            };
+        }
+        match self.put_replica(caller, address, false) {
+            Ok(Ok(socket)) => {
+                self.capture.unproven.remove(&lane);
+                self.hold(lane, socket);
+                self.listen_on(worker, lane, backlog)
+            }
+            Ok(Err(errno)) => Reply::Errno(errno),
+            Err(error) => {
+                let why = describe(&error);
+                log::warn!("cannot have a worker listen on {address}: {why}");
+                Reply::Errno(error.raw_os_error().unwrap_or(binding::EIO))
             }
         }
+    }
+
+    /// Puts a socket that is bound in place of the worker's; or the kernel's
+    /// error number.
+    fn put_replica(
+        &mut self,
+        caller: Caller<'_>,
+        address: SocketAddr,
+        first: bool,
+    ) -> io::Result<Result<OwnedFd, i32>> {
+        let Caller { worker, thread, .. } = caller;
+        let bound = self.replica(address, false, &thread, |shell, socket| {
+            // The worker's own may leave IPv4 alone: that is not to be seen
+            // from here.
+            let apart = true;
+            let sharing = Sharing {
+                worker,
+                first,
+                apart,
+            };
+            shell.bind_shared(socket, address, &thread, sharing)
+        })?;
+        if let Ok(socket) = &bound {
+            if !self.put(caller, socket.as_fd(), true) {
+                return Err(io::Error::from_raw_os_error(binding::EIO));
+            }
+            self.tell_of_replicas(address);
+        }
+        Ok(bound)
     }
 
     /// Puts a lane in place of the worker's socket.
     pub(super) fn lend(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
         if !self.lanes.ports.is_bound(lane) {
-            self.lanes.revive();
+            self.lanes.revive(now());
         }
         let shared = self.lanes.ports.is_shared(lane);
         let Some(socket) = self
@@ -240,7 +311,10 @@ impl Shell {
         }
         self.lanes.change().lent(caller.worker, lane);
         self.extend_baseline(caller.worker, lane);
-        log::debug!("a worker has taken over a lane of {}", self.local(lane));
+        log::debug!(
+            "a worker has taken over a lane of {}",
+            self.lanes.local(lane)
+        );
         Reply::Errno(0)
     }
 
@@ -336,15 +410,18 @@ impl Shell {
     }
 
     /// A worker's socket is bound. Lanes that nobody will take over now are
-    /// closed.
-    fn joined(&mut self, worker: WorkerId, address: SocketAddr, inode: u64) -> LaneId {
+    /// closed: not where it is one more of a worker's several, whose likes may
+    /// be taken over yet.
+    fn joined(&mut self, worker: WorkerId, address: SocketAddr, inode: u64, again: bool) -> LaneId {
         let lane = self.lanes.change().joined(worker, address);
         // Unless the worker is gone by now.
         if self.lanes.ports.is_bound(lane) {
             self.lanes.know(lane, inode);
         }
-        for lane in self.lanes.ports.passed_over(worker, address) {
-            self.lanes.retire(lane, now());
+        if !again {
+            for lane in self.lanes.ports.passed_over(worker, address) {
+                self.lanes.retire(lane, now());
+            }
         }
         log::debug!("a worker has bound {address}");
         lane
@@ -355,13 +432,6 @@ impl Shell {
             Ok(socket) => self.lanes.hold(lane, socket),
             Err(error) => log::warn!("cannot keep a worker's socket: {}", describe(&error)),
         }
-    }
-
-    fn local(&self, lane: LaneId) -> String {
-        self.lanes
-            .socket(lane)
-            .map(Listener::local)
-            .unwrap_or_default()
     }
 
     fn tell_of_replicas(&mut self, address: SocketAddr) {
