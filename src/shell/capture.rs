@@ -207,6 +207,8 @@ impl Shell {
         // The kernel has a word for an address of the other family.
         let spoken = remote::spoken(call.tid, call.descriptor);
         let spoken = spoken.filter(|spoken| spoken.over_v6 == address.is_ipv6());
+        // A port of another network is nobody else's.
+        let spoken = spoken.filter(|_| remote::is_in_own_network(call.tid));
         // Whatever was read so far is of this call, or of nobody's.
         if !self.still_waits(caller) {
             return Reply::Proceed;
