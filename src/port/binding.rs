@@ -25,7 +25,8 @@ pub enum Bind {
     /// The kernel, as without clinit.
     Proceed,
     /// The worker has bound that address before. The kernel says no, unless
-    /// both of its sockets share ports by themselves; then its own joins.
+    /// both of its sockets share ports by themselves; then it is given the one
+    /// that it is [paired](Ports::paired) with, or its own joins.
     Again,
     /// This lane, in place of the worker's socket.
     Lend(LaneId),
@@ -92,10 +93,38 @@ impl Ports {
             if let Some(passed) = listener.passed_to(worker) {
                 listener.release(worker, Some(slot), Some(passed));
             }
-            let lease = listener.first_lease(worker);
-            listener.bound.push(Lane::new(id, lease));
+            let mut lane = Lane::new(id, listener.first_lease(worker));
+            if let Some((bundle, place)) = listener.next_place(worker) {
+                (lane.bundle, lane.place) = (bundle, place);
+            }
+            listener.bound.push(lane);
         }
         id
+    }
+
+    /// The lane for one more of a worker's sockets at an address, where these
+    /// share ports by themselves: as its k-th the one that was its
+    /// predecessor's (invariant 7). None where there is none, or somebody else
+    /// has it.
+    #[must_use]
+    pub fn paired(&self, worker: WorkerId, address: SocketAddr) -> Option<LaneId> {
+        self.at(address)?.1.paired(worker)
+    }
+
+    /// The free lane that has the same place as this one, which does not listen
+    /// yet, among the sockets that belong together.
+    #[must_use]
+    pub fn twin(&self, lane: LaneId) -> Option<LaneId> {
+        let mut listeners = self.listeners.values();
+        listeners.find_map(|listener| listener.twin(lane))
+    }
+
+    /// The address of a lane.
+    #[must_use]
+    pub fn address_of(&self, lane: LaneId) -> Option<SocketAddr> {
+        let mut listeners = self.listeners.values();
+        let of = listeners.find(|listener| listener.all().any(|known| known.id == lane));
+        of.map(|listener| listener.address)
     }
 
     /// The lanes to [retire](Self::retiring) where a worker's own socket has
@@ -120,7 +149,9 @@ impl Ports {
             | Lease::Shared(_)
             | Lease::Retiring => false,
         };
-        let lanes = listener.lanes.iter().filter(passed_over);
+        // Who has others of those may yet ask for it.
+        let lanes = listener.lanes.iter().filter(|lane| listener.is_whole(lane));
+        let lanes = lanes.filter(passed_over);
         lanes.map(|lane| lane.id).collect()
     }
 

@@ -1,5 +1,7 @@
 //! The sockets behind the lanes, and what the kernel is told of them.
 
+mod ends;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -7,6 +9,7 @@ use crate::port::{Arrivals, LaneId, Ports, Sharing};
 use crate::supervisor::{Time, WorkerId};
 use crate::sys::errno::describe;
 use crate::sys::listener::{Instruction, Listener};
+use crate::sys::poll::Poller;
 use crate::table::{Set, Table};
 
 /// One lane's socket.
@@ -47,21 +50,35 @@ pub(super) struct Lanes {
     /// Workers that are forked and have not reached their exec: each has a copy
     /// of every lane, which stays in its group for as long.
     with_copies: Set<WorkerId>,
+    /// Where it is told that one has been shut down, or connected.
+    ends: Poller,
+    /// Those that have been shut down, in that order.
+    silent: Vec<LaneId>,
+    /// When those listen again that are all that their address has.
+    revive_at: Option<Time>,
     /// Whether programs may be due.
     changed: bool,
 }
 
 impl Lanes {
-    pub(super) fn new(sharing: Sharing, arrivals: Arrivals) -> Self {
-        Self {
+    pub(super) fn new(sharing: Sharing, arrivals: Arrivals) -> io::Result<Self> {
+        Ok(Self {
             ports: Ports::new(sharing, arrivals),
             held: Table::new(),
             by_inode: Table::new(),
             by_descriptor: Table::new(),
             closing: Vec::new(),
             with_copies: Set::new(),
+            ends: Poller::new()?,
+            silent: Vec::new(),
+            revive_at: None,
             changed: false,
-        }
+        })
+    }
+
+    /// What is readable once a lane has come to an end.
+    pub(super) fn ends(&self) -> &Poller {
+        &self.ends
     }
 
     /// Something was decided that the kernel may have to be told of.
@@ -74,11 +91,21 @@ impl Lanes {
 
     /// A lane has a socket that clinit holds.
     pub(super) fn hold(&mut self, lane: LaneId, socket: Listener) {
-        let inode = socket.inode();
-        self.by_descriptor.insert(socket.descriptor(), lane);
+        let (inode, descriptor) = (socket.inode(), socket.descriptor());
+        self.by_descriptor.insert(descriptor, lane);
         self.know(lane, inode);
-        if let Some(lane) = self.held.get_mut(&lane) {
-            lane.socket = Some(socket);
+        let token = u64::try_from(descriptor).unwrap_or(u64::MAX);
+        if let Err(error) = self.ends.add_end(&socket, token) {
+            // It is looked at whenever a worker binds or starts.
+            log::debug!("cannot watch {}: {}", socket.local(), describe(&error));
+        }
+        if let Some(known) = self.held.get_mut(&lane) {
+            // It may be another one than it was as the worker's own.
+            let before = std::mem::replace(&mut known.inode, inode);
+            known.socket = Some(socket);
+            if before != inode {
+                self.by_inode.remove(&before);
+            }
         }
         self.changed = true;
     }
@@ -108,6 +135,11 @@ impl Lanes {
         self.held.values().map(|lane| lane.inode)
     }
 
+    /// Where it listens, for people.
+    pub(super) fn local(&self, lane: LaneId) -> String {
+        self.socket(lane).map(Listener::local).unwrap_or_default()
+    }
+
     /// Its socket, where clinit holds it.
     pub(super) fn socket(&self, lane: LaneId) -> Option<&Listener> {
         self.held.get(&lane)?.socket.as_ref()
@@ -128,13 +160,16 @@ impl Lanes {
     }
 
     /// Lets a lane go that has never listened.
-    pub(super) fn drop_bound(&mut self, lane: LaneId) {
-        if let Some(lane) = self.held.remove(&lane) {
+    pub(super) fn drop_bound(&mut self, id: LaneId) {
+        if let Some(lane) = self.held.remove(&id) {
             self.by_inode.remove(&lane.inode);
             if let Some(socket) = lane.socket {
                 self.by_descriptor.remove(&socket.descriptor());
+                // A worker may hold it open for longer.
+                let _ = self.ends.remove(&socket);
             }
         }
+        self.silent.retain(|known| *known != id);
     }
 
     /// Closes a lane of a group, as soon as that makes it leave the group: in
@@ -169,38 +204,12 @@ impl Lanes {
         }
     }
 
-    /// Makes each lane listen again that a worker has shut down (invariant 7
-    /// of the core): all that there are, since each has left its group. Where
-    /// that was several of one group but not all, the order in which they left
-    /// it is not known.
-    pub(super) fn revive(&mut self) {
-        let silent = |lane: &LaneId| self.socket(*lane).is_some_and(|it| !it.is_listening());
-        let silent: Vec<LaneId> = self.ports.listening().filter(silent).collect();
-        let mut revived = Vec::new();
-        for lane in silent {
-            let Some(socket) = self.socket(lane) else {
-                continue;
-            };
-            match socket.revive() {
-                Ok(()) => revived.push(lane),
-                Err(error) => {
-                    let (local, error) = (socket.local(), describe(&error));
-                    log::warn!("cannot listen on {local} again: {error}");
-                }
-            }
-        }
-        if !revived.is_empty() {
-            self.change().revived(&revived);
-        }
-    }
-
     /// Lets go of everything. What workers still hold goes on as a plain
     /// group, among which the kernel chooses.
     pub(super) fn close(&mut self) {
-        for lane in self.held.values() {
-            if let Some(socket) = &lane.socket
-                && let Err(error) = socket.detach()
-            {
+        for socket in self.held.values().filter_map(|lane| lane.socket.as_ref()) {
+            let _ = self.ends.remove(socket);
+            if let Err(error) = socket.detach() {
                 log::trace!("cannot detach a program from {}: {error}", socket.local());
             }
         }
@@ -208,6 +217,8 @@ impl Lanes {
         self.by_inode.clear();
         self.by_descriptor.clear();
         self.closing.clear();
+        self.silent.clear();
+        self.revive_at = None;
         self.ports = Ports::new(Sharing::Lanes, Arrivals::Untold);
         self.changed = false;
     }
@@ -293,7 +304,8 @@ impl Lanes {
     }
 
     /// A worker is gone: its lanes are free.
-    pub(super) fn worker_gone(&mut self, worker: WorkerId) {
+    pub(super) fn worker_gone(&mut self, worker: WorkerId, now: Time) {
+        self.revive_lanes_of(worker, now);
         for lane in self.change().gone(worker) {
             self.drop_bound(lane);
         }
@@ -311,6 +323,7 @@ impl Lanes {
 
     /// A worker does not hold a lane any more, though it lives.
     pub(super) fn abandoned(&mut self, worker: WorkerId, lane: LaneId, now: Time) {
+        self.listen_again(lane);
         let was_bound = self.ports.is_bound(lane);
         self.change().abandoned(worker, lane);
         if self.ports.is_held(lane) {
@@ -318,7 +331,7 @@ impl Lanes {
         }
         if was_bound {
             self.drop_bound(lane);
-        } else if self.queued(lane) == 0 {
+        } else if self.queued(lane) == 0 && self.ports.is_captured(lane) {
             self.retire(lane, now);
         }
     }

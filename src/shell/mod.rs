@@ -3,6 +3,7 @@
 //! One thread and one epoll. Whatever fails here becomes an event; once the
 //! loop runs, nothing returns an error.
 
+mod abandoned;
 mod background;
 mod capture;
 mod closing;
@@ -102,6 +103,8 @@ impl Shell {
                 self.step(Event::DeadlineReached);
             }
             self.lanes.look(now());
+            self.lanes.revive_last(now());
+            self.look_at_doubtful();
             self.look_for_empty_lanes();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
@@ -124,7 +127,7 @@ impl Shell {
         };
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             // Before its slot's next worker, which takes its lanes over.
-            self.lanes.worker_gone(worker);
+            self.lanes.worker_gone(worker, now.time);
         }
         for action in self.supervisor.step(event, now) {
             self.perform(action);

@@ -171,7 +171,7 @@ fn shell(
     } else {
         Arrivals::Untold
     };
-    let mut lanes = Lanes::new(sharing, arrivals);
+    let mut lanes = Lanes::new(sharing, arrivals).map_err(StartError::Loop)?;
     let owner = config.credentials.as_ref().map(|it| it.uid);
     let sharing = (config.share, owner);
     let listeners = Listeners::open(adopted, &config.listeners, sharing, &mut lanes)
@@ -190,6 +190,9 @@ fn shell(
     let signals = SignalQueue::open().map_err(StartError::Loop)?;
     poller
         .add(&signals, Token::Signals.pack())
+        .map_err(StartError::Loop)?;
+    poller
+        .add(lanes.ends(), Token::Ends.pack())
         .map_err(StartError::Loop)?;
     if cluster {
         let workers = supervisor.instances();

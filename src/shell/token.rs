@@ -13,6 +13,8 @@ pub(super) enum Token {
     Notify(WorkerId),
     /// A worker's calls of `bind` and `listen`.
     Calls(WorkerId),
+    /// The ends of lanes.
+    Ends,
 }
 
 impl Token {
@@ -22,6 +24,7 @@ impl Token {
             Self::Report(worker) => (1, worker.index()),
             Self::Notify(worker) => (2, worker.index()),
             Self::Calls(worker) => (3, worker.index()),
+            Self::Ends => (4, 0),
         };
         kind << 32 | u64::from(index)
     }
@@ -34,6 +37,7 @@ impl Token {
             1 => Some(Self::Report(worker)),
             2 => Some(Self::Notify(worker)),
             3 => Some(Self::Calls(worker)),
+            4 => Some(Self::Ends),
             _ => None,
         }
     }

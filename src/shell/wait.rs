@@ -32,6 +32,7 @@ impl Shell {
         let deadlines = [
             self.supervisor.next_deadline(),
             self.lanes.ports.next_look(),
+            self.lanes.next_revival(),
             self.emptying.next_look(),
         ];
         let timeout = deadlines
@@ -56,6 +57,7 @@ impl Shell {
                 Some(Token::Report(worker)) => self.read_report(worker),
                 Some(Token::Notify(worker)) => self.read_notify(worker),
                 Some(Token::Calls(worker)) => self.answer_calls(worker),
+                Some(Token::Ends) => self.lanes.look_for_ends(now()),
                 None => {}
             }
         }

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::guise::Guise;
-pub use sockets::{certain_socket_inodes, listening_inodes, socket_inodes};
+pub use sockets::{certain_socket_inodes, known_socket_inodes, listening_inodes, socket_inodes};
 
 /// A process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
