@@ -24,15 +24,30 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "shell",
-        may: &["shell", "supervisor", "port", "sys", "config", "table"],
+        may: &[
+            "shell",
+            "supervisor",
+            "port",
+            "notify",
+            "sys",
+            "config",
+            "control",
+            "table",
+        ],
         crates: &["log", "env_logger", "serde_json"],
         std: None,
     },
     Layer {
         name: "config",
-        may: &["config", "supervisor::policy"],
+        may: &["config", "supervisor::policy", "control"],
         crates: &["lexopt", "log"],
         std: None,
+    },
+    Layer {
+        name: "control",
+        may: &["control", "supervisor::policy"],
+        crates: &[],
+        std: Some(&["fmt", "mem", "str"]),
     },
     Layer {
         name: "sys",
@@ -60,6 +75,12 @@ const LAYERS: &[Layer] = &[
         may: &["table"],
         crates: &[],
         std: Some(&["iter", "mem", "vec"]),
+    },
+    Layer {
+        name: "notify",
+        may: &["notify"],
+        crates: &[],
+        std: Some(&["fmt", "str", "time"]),
     },
     Layer {
         name: "port",
@@ -457,6 +478,9 @@ fn what_is_not_allowed_is_found() {
         ("port/lane.rs", "use std::thread;"),
         ("port/lane.rs", "fn a() { unsafe { b() } }"),
         ("supervisor/app.rs", "use crate::port::Ports;"),
+        ("control/request.rs", "use crate::supervisor::Event;"),
+        ("control/request.rs", "use std::os::unix::net::UnixStream;"),
+        ("control/json.rs", "fn a() { serde_json::to_string(&1); }"),
         ("config/mod.rs", "use crate::port::Sharing;"),
         ("sys/kill.rs", "use crate::port::program::Program;"),
         ("sys/kill.rs", "use crate::supervisor::Signal;"),
@@ -525,7 +549,7 @@ fn what_is_not_allowed_is_found() {
 #[test]
 fn what_decides_forbids_unsafe_code() {
     let sources = sources();
-    for layer in ["supervisor", "port"] {
+    for layer in ["supervisor", "port", "control"] {
         let root = format!("{layer}/mod.rs");
         let root = sources.iter().find(|of| of.path.to_str() == Some(&root));
         let code = &root.unwrap().code;

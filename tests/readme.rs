@@ -39,7 +39,7 @@ fn options() -> String {
 fn describe(meaning: Meaning) -> &'static str {
     match meaning {
         Meaning::Shutdown => "shutdown; a second one skips the drain delay, a third kills",
-        Meaning::Reload => "nothing yet (a rolling reload, in a later version), with a warning",
+        Meaning::Reload => "a rolling reload",
         Meaning::ScaleUp => "one worker more",
         Meaning::ScaleDown => "one worker fewer, but never none",
         Meaning::Suspend => "stops the workers, then clinit unless it is PID 1",
@@ -137,6 +137,7 @@ fn exit_codes() -> String {
 #[test]
 fn the_tables_of_the_readme_are_what_the_code_does() {
     assert_section("options", &options());
+    assert_section("verbs", &clinit::config::readme_verbs());
     assert_section("signals", &signals());
     assert_section("exit codes", &exit_codes());
 }

@@ -74,6 +74,13 @@ pub enum UsageError {
     NotOfCpus(Origin),
     /// An argument to `clinit cpus`.
     CpusArgument(OsString),
+    /// A verb's arguments are not understood.
+    Verb {
+        /// As it was written.
+        verb: String,
+        /// What is accepted.
+        accepted: String,
+    },
     /// There is nothing to run.
     NoCommand,
     /// The command's name is the empty string.
@@ -120,6 +127,10 @@ impl fmt::Display for UsageError {
             Self::CpusArgument(argument) => {
                 write!(f, "cpus takes no argument: {}", quoted(argument))
             }
+            Self::Verb { verb, accepted } => write!(
+                f,
+                "{verb}: accepted is {accepted}; a command of that name: clinit -- {verb}"
+            ),
             Self::NoCommand => f.write_str("no command: clinit [OPTIONS] [--] COMMAND [ARG]..."),
             Self::EmptyCommand => f.write_str("the command is an empty string"),
             Self::Placeholder {

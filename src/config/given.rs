@@ -12,6 +12,7 @@ use super::environment::lookup;
 use super::error::{Form, Origin, UsageError, quoted, shown};
 use super::options::{self, OPTIONS, Opt, OptionSpec};
 use super::suggest;
+use super::verbs::{self, Verb};
 
 /// What a variable of ours begins with.
 const PREFIX: &[u8] = b"CLINIT_";
@@ -69,14 +70,16 @@ pub(super) enum Line {
     Version,
     /// The verb `cpus`.
     Cpus(Vec<Given>),
+    /// Another verb.
+    Verb(Verb),
     /// Options, and a command that may be empty.
     Command(Vec<Given>, Vec<OsString>),
 }
 
 impl Line {
     /// Reads a command line without its first word, the program's name.
-    pub(super) fn read(argv: &[OsString]) -> Result<Self, UsageError> {
-        match argv.split_first() {
+    pub(super) fn read(all: &[OsString]) -> Result<Self, UsageError> {
+        match all.split_first() {
             Some((verb, argv)) if verb == "cpus" => {
                 let line = Self::read_options(argv)?;
                 if let Self::Command(given, command) = line {
@@ -84,7 +87,12 @@ impl Line {
                 }
                 Ok(line)
             }
-            _ => Self::read_options(argv),
+            Some((word, argv)) => match verbs::read(word, argv)? {
+                Some(verbs::Words::Help) => Ok(Self::Help),
+                Some(verbs::Words::Verb(verb)) => Ok(Self::Verb(verb)),
+                None => Self::read_options(all),
+            },
+            None => Ok(Self::Command(Vec::new(), Vec::new())),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::options::{OPTIONS, OptionSpec};
+use super::verbs;
 
 /// The widest line that is printed.
 const WIDTH: usize = 80;
@@ -12,6 +13,7 @@ const COLUMN: usize = 30;
 const USAGE: &str = "\
 usage: clinit [OPTIONS] [--] COMMAND [ARG]...
        clinit cpus [-i N] [--max-instances N] [--worker-memory SIZE]
+       clinit VERB [ARG]... [--json] [--pid PID] [--control PATH]
 
 With -i or -l, for workers that are supervised:
 ";
@@ -39,6 +41,17 @@ pub fn help() -> String {
         describe(spec, &mut text);
     }
     text.push_str(ENDING);
+    text.push_str("\nVerbs, to talk to a clinit that runs:");
+    let mut width = WIDTH;
+    for name in verbs::names().split(' ') {
+        if width + 1 + name.len() > WIDTH {
+            text.push_str("\n ");
+            width = 1;
+        }
+        text.extend([" ", name]);
+        width += 1 + name.len();
+    }
+    text.push('\n');
     text
 }
 
@@ -100,7 +113,7 @@ mod tests {
             assert_eq!(line, line.trim_end());
         }
         let lines = help.lines().count();
-        assert!(lines <= 56, "{lines} lines:\n{help}");
+        assert!(lines <= 66, "{lines} lines:\n{help}");
     }
 
     #[test]

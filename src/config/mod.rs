@@ -11,6 +11,7 @@ mod error;
 mod given;
 mod help;
 mod listen;
+mod memory;
 mod options;
 mod placeholders;
 mod policy;
@@ -24,6 +25,7 @@ mod suggest;
 mod tests;
 mod units;
 mod user;
+mod verbs;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -41,11 +43,13 @@ pub use environment::stepped;
 pub use error::{Origin, UsageError};
 pub use help::{help, readme_table};
 pub use listen::{ListenAddress, ListenerSpec};
+pub use memory::MaxMemory;
 pub use options::{OPTIONS, OptionSpec};
 pub use placeholders::{Bound, Template};
 pub use share::{Capture, Route, Share};
 pub use sizing::{Instances, MOST_INSTANCES, Sizing};
 pub use user::Credentials;
+pub use verbs::{Show, Socket, Verb, Words, readme_verbs};
 
 /// The variable that holds how much CPU the pod requests, from the downward
 /// API.
@@ -62,6 +66,8 @@ pub enum Invocation {
     Run(Box<Config>),
     /// To say how many CPUs and workers there are.
     Cpus(Sizing),
+    /// To talk to a clinit that runs.
+    Verb(Verb),
     /// To print [`help()`].
     Help,
     /// To print its version.
@@ -142,6 +148,12 @@ pub struct Config {
     pub env_steps: Vec<OsString>,
     /// Whether each slot gets a CPU of its own.
     pub pin: bool,
+    /// How much memory a worker may have; none: all that there is.
+    pub max_memory: Option<MaxMemory>,
+    /// Where clinit is talked to.
+    pub control: Socket,
+    /// Whether it goes on to be called ready once a shutdown is asked for.
+    pub ready_during_drain: bool,
 }
 
 /// In which ways, besides systemd's and einhorn's, workers are told of the
@@ -183,6 +195,7 @@ fn parse_at(
         Line::Help => Ok(printing(Invocation::Help)),
         Line::Version => Ok(printing(Invocation::Version)),
         Line::Cpus(given) => cpus(given, place, env),
+        Line::Verb(verb) => talk(verb, place, env),
         Line::Command(given, command) => run(given, command, place, env, inherits_listeners),
     }
 }
@@ -213,6 +226,23 @@ fn cpus(
         notes,
         log: log_options(&settings, Mode::Cluster),
     })
+}
+
+/// A verb. Like `clinit cpus` it sees the variables of the clinit that it talks
+/// to; one of them says where that is.
+fn talk(
+    mut verb: Verb,
+    place: Place<'_>,
+    env: &[(OsString, OsString)],
+) -> Result<Parsed, UsageError> {
+    let mut given = Vec::new();
+    add_variables(&mut given, env, OptionSpec::is_of_verbs)?;
+    let settings = Settings::read(&given, place)?;
+    verb.socket = match verb.socket {
+        Socket::Path(path) => Socket::Path(place.cwd.join(path)),
+        Socket::Abstract | Socket::Off => settings.control,
+    };
+    Ok(printing(Invocation::Verb(verb)))
 }
 
 fn run(
@@ -265,6 +295,9 @@ fn run(
         environment,
         env_steps,
         pin: settings.pin,
+        max_memory: settings.max_memory,
+        control: settings.control,
+        ready_during_drain: settings.ready_during_drain,
     };
     Ok(Parsed {
         invocation: Invocation::Run(Box::new(config)),

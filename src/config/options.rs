@@ -18,6 +18,7 @@ pub(super) enum Opt {
     Settle,
     Surge,
     DrainDelay,
+    ReadyDuringDrain,
     Drain,
     Grace,
     StopSignal,
@@ -25,10 +26,12 @@ pub(super) enum Opt {
     Backoff,
     MinUptime,
     MaxRestarts,
+    MaxMemory,
     MaxLifetime,
     HangTimeout,
     EnvStep,
     Pin,
+    Control,
     OrphanGrace,
     User,
     Chdir,
@@ -108,6 +111,11 @@ impl OptionSpec {
         self.value.is_empty()
     }
 
+    /// Whether verbs heed its variable: it says where clinit is talked to.
+    pub(super) fn is_of_verbs(&self) -> bool {
+        self.id == Opt::Control
+    }
+
     /// Whether `clinit cpus` takes it: it bears on how many workers there are.
     pub(super) fn is_of_cpus(&self) -> bool {
         matches!(
@@ -146,6 +154,8 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(Opt::DrainDelay, None, "drain-delay", "DUR|auto",
         "shutdown to stop signal; auto: 5s in Kubernetes where there is a listener, else 0",
         "auto"),
+    OptionSpec::new(Opt::ReadyDuringDrain, None, "ready-during-drain", "fail|keep",
+        "what clinit probe ready says once a shutdown is asked for", "fail"),
     OptionSpec::new(Opt::Drain, None, "drain", "HOW",
         "connections[:DUR]: stop a worker once it owes no answer, at most half the grace; signal: at once",
         "connections"),
@@ -161,14 +171,18 @@ pub const OPTIONS: &[OptionSpec] = &[
         "an exit later after ready is no failure", "1s"),
     OptionSpec::new(Opt::MaxRestarts, None, "max-restarts", "N",
         "give up after N failures in a row", "16"),
+    OptionSpec::new(Opt::MaxMemory, None, "max-memory", "SIZE|P%",
+        "replace a worker that has more; P%: of the memory limit, divided by the workers", "none"),
     OptionSpec::new(Opt::MaxLifetime, None, "max-lifetime", "DUR",
         "replace a worker after that time, less up to a tenth", "none"),
     OptionSpec::new(Opt::HangTimeout, None, "hang-timeout", "DUR",
-        "replace a worker that sends WATCHDOG=1, and then not for that time", "none"),
+        "replace a worker that sends no WATCHDOG=1, or takes no connection, for that time", "none"),
     OptionSpec::new(Opt::EnvStep, None, "env-step", "NAME",
         "add the slot to that variable; repeatable", "").repeatable(),
     OptionSpec::new(Opt::Pin, None, "pin", "",
         "one CPU a slot", "off"),
+    OptionSpec::new(Opt::Control, None, "control", "PATH|off",
+        "the socket that verbs talk to; none in the file system", "abstract"),
     OptionSpec::new(Opt::OrphanGrace, None, "orphan-grace", "DUR",
         "TERM to KILL for what is left at the end", "5s").in_both_modes(),
     OptionSpec::new(Opt::User, None, "user", "USER[:GROUP]",

@@ -10,11 +10,13 @@ use super::environment::{Overrides, Variables, lookup, stepped};
 use super::error::UsageError;
 use super::given::Given;
 use super::listen::ListenerSpec;
+use super::memory::MaxMemory;
 use super::options::Opt;
 use super::share::{Capture, Share};
 use super::sizing::{Instances, MOST_INSTANCES};
 use super::units::{backoff, duration, size, whole};
 use super::user::Credentials;
+use super::verbs::Socket;
 use super::{Dialects, LogFormat};
 use crate::supervisor::policy::{Drain, Ready, Restart, Signal, Surge};
 
@@ -51,6 +53,7 @@ pub(super) struct Settings {
     pub(super) backoff: Option<(Duration, Duration)>,
     pub(super) min_uptime: Option<Duration>,
     pub(super) max_restarts: Option<u32>,
+    pub(super) max_memory: Option<MaxMemory>,
     pub(super) max_lifetime: Option<Duration>,
     pub(super) hang_timeout: Option<Duration>,
     pub(super) user: Option<Credentials>,
@@ -59,6 +62,8 @@ pub(super) struct Settings {
     env_files: Vec<Given>,
     env_steps: Vec<Given>,
     pub(super) pin: bool,
+    pub(super) control: Socket,
+    pub(super) ready_during_drain: bool,
     pub(super) log_format: LogFormat,
     log_level: Option<LevelFilter>,
     verbosity: usize,
@@ -127,6 +132,7 @@ impl Settings {
             Opt::Backoff => self.backoff = Some(given.read(backoff)?),
             Opt::MinUptime => self.min_uptime = Some(given.read(|t| duration(t, ""))?),
             Opt::MaxRestarts => self.max_restarts = Some(given.read(max_restarts)?),
+            Opt::MaxMemory => self.max_memory = Some(given.read(MaxMemory::parse)?),
             Opt::MaxLifetime => self.max_lifetime = Some(given.read(some_time)?),
             Opt::HangTimeout => self.hang_timeout = Some(given.read(some_time)?),
             Opt::User => self.user = Some(given.read(|t| Credentials::parse(t, place.root))?),
@@ -135,6 +141,8 @@ impl Settings {
             Opt::EnvFile => self.env_files.push(given.clone()),
             Opt::EnvStep => self.env_steps.push(given.clone()),
             Opt::Pin => self.pin = true,
+            Opt::Control => self.control = socket(given, place)?,
+            Opt::ReadyDuringDrain => self.ready_during_drain = given.read(fail_or_keep)?,
             Opt::LogFormat => self.log_format = given.read(log_format)?,
             Opt::LogLevel => self.log_level = Some(given.read(log_level)?),
             Opt::Verbose => self.verbosity += 1,
@@ -223,6 +231,21 @@ fn path(given: &Given, place: Place<'_>) -> Result<PathBuf, UsageError> {
         return Err(given.refused("a path is missing"));
     }
     Ok(place.cwd.join(&given.value))
+}
+
+fn socket(given: &Given, place: Place<'_>) -> Result<Socket, UsageError> {
+    if given.value == "off" {
+        return Ok(Socket::Off);
+    }
+    path(given, place).map(Socket::Path)
+}
+
+fn fail_or_keep(text: &str) -> Result<bool, String> {
+    match text {
+        "fail" => Ok(false),
+        "keep" => Ok(true),
+        _ => Err("accepted are fail and keep".into()),
+    }
 }
 
 fn max_instances(text: &str) -> Result<u32, String> {

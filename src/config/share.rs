@@ -18,6 +18,17 @@ pub enum Share {
 }
 
 impl Share {
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Slots => "slots",
+            Self::Queue => "queue",
+            Self::Off => "off",
+        }
+    }
+
     /// Reads `auto`, `slots`, `queue` or `off`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         match text {

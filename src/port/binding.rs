@@ -104,7 +104,7 @@ impl Ports {
 
     /// The lane for one more of a worker's sockets at an address, where these
     /// share ports by themselves: as its k-th the one that was its
-    /// predecessor's (invariant 7). None where there is none, or somebody else
+    /// predecessor's (invariant 8). None where there is none, or somebody else
     /// has it.
     #[must_use]
     pub fn paired(&self, worker: WorkerId, address: SocketAddr) -> Option<LaneId> {

@@ -35,6 +35,7 @@ const SMALL: Scope = Scope {
     several: false,
     closes: false,
     shuts_down: false,
+    hangs: false,
     readiness: false,
 };
 
@@ -132,6 +133,8 @@ const ONE_ADDRESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: abandon",
         "move: shut down",
@@ -140,6 +143,8 @@ const ONE_ADDRESS: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -154,6 +159,8 @@ const TWO_ADDRESSES: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -166,6 +173,8 @@ const TWO_ADDRESSES: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -177,6 +186,8 @@ const THREE_SLOTS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -189,6 +200,8 @@ const THREE_SLOTS: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -207,6 +220,8 @@ const SUCCESSORS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: abandon",
         "move: shut down",
         "answer: lend its pair",
@@ -214,6 +229,8 @@ const SUCCESSORS: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -231,6 +248,8 @@ const READINESS: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -242,6 +261,8 @@ const READINESS: Search = Search {
         "lease: passed",
         "lease: shared",
         "rank: stuck",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -255,6 +276,8 @@ const INSPECTED: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: shut down",
@@ -265,6 +288,8 @@ const INSPECTED: Search = Search {
         "lease: passed",
         "lease: shared",
         "rank: stuck",
+        "look: suspected",
+        "look: hung",
     ],
     ..READINESS
 };
@@ -284,11 +309,15 @@ const STAYING: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "answer: lend its pair",
         "lease: free, made",
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -303,6 +332,8 @@ const SEVERAL: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -314,6 +345,8 @@ const SEVERAL: Search = Search {
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -328,6 +361,8 @@ const TURNS: Search = Search {
         ..SMALL
     },
     unmet: &[
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: suspend",
         "move: abandon",
@@ -337,6 +372,8 @@ const TURNS: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -354,6 +391,8 @@ const TOLD: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind, stays",
         "move: arrive",
         "move: accept",
@@ -362,6 +401,8 @@ const TOLD: Search = Search {
         "lease: passed",
         "lease: shared",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -379,12 +420,16 @@ const ONE_QUEUE: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: suspend",
         "answer: lend its pair",
         "lease: free, made",
         "lease: passed",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -403,12 +448,16 @@ const OWN: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: suspend",
         "answer: lend its pair",
         "answer: join first",
         "lease: shared",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
@@ -425,6 +474,8 @@ const OWN_QUEUE: Search = Search {
     unmet: &[
         "move: wait",
         "move: look",
+        "move: look for hung",
+        "move: excuse",
         "move: bind",
         "move: suspend",
         "move: abandon",
@@ -434,10 +485,54 @@ const OWN_QUEUE: Search = Search {
         "lease: passed",
         "rank: stuck",
         "listen: not ready",
+        "look: suspected",
+        "look: hung",
     ],
 };
 
-const SEARCHES: [&Search; 13] = [
+const HANGS: Search = Search {
+    name: "workers that hang",
+    sharing: Sharing::Lanes,
+    arrivals: Arrivals::Untold,
+    scope: Scope {
+        queues: 2,
+        time: true,
+        hangs: true,
+        stops: true,
+        ..SMALL
+    },
+    unmet: &[
+        "move: look",
+        "move: bind polled",
+        "move: abandon",
+        "move: shut down",
+        "lease: free, made",
+        "lease: passed",
+        "lease: shared",
+        "listen: not ready",
+    ],
+};
+
+const ONE_QUEUE_HANGS: Search = Search {
+    name: "one queue that does not move",
+    sharing: Sharing::OneQueue,
+    unmet: &[
+        "move: look",
+        "move: bind polled",
+        "move: abandon",
+        "move: shut down",
+        "answer: join",
+        "lease: free, made",
+        "lease: to one",
+        "lease: passed",
+        "program: pinned",
+        "program: random",
+        "listen: not ready",
+    ],
+    ..HANGS
+};
+
+const SEARCHES: [&Search; 15] = [
     &THREE_SLOTS,
     &ONE_ADDRESS,
     &TWO_ADDRESSES,
@@ -451,6 +546,8 @@ const SEARCHES: [&Search; 13] = [
     &ONE_QUEUE,
     &OWN,
     &OWN_QUEUE,
+    &HANGS,
+    &ONE_QUEUE_HANGS,
 ];
 
 #[test]
@@ -527,4 +624,14 @@ fn listeners_of_clinits_own_keep_the_invariants() {
 #[test]
 fn one_queue_of_clinits_own_keeps_the_invariants() {
     OWN_QUEUE.run();
+}
+
+#[test]
+fn workers_that_hang_keep_the_invariants() {
+    HANGS.run();
+}
+
+#[test]
+fn one_queue_that_does_not_move_keeps_the_invariants() {
+    ONE_QUEUE_HANGS.run();
 }

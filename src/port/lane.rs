@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::program::Program;
 use super::rotation::{Flow, Rotation};
+use super::standstill::Standstill;
 use super::{LaneId, Sharing};
 use crate::supervisor::WorkerId;
 use crate::table::Set;
@@ -54,6 +55,8 @@ pub(super) struct Lane {
     pub(super) bundle: LaneId,
     /// Which of those it is, from 0 on.
     pub(super) place: u32,
+    /// How long it has not, where that is looked for.
+    pub(super) standstill: Standstill,
 }
 
 impl Lane {
@@ -64,6 +67,7 @@ impl Lane {
             flow: Flow::Moving,
             bundle: id,
             place: 0,
+            standstill: Standstill::Nothing,
         }
     }
 
@@ -252,6 +256,10 @@ impl Listener {
         for lane in self.lanes.iter_mut().chain(&mut self.bound) {
             if only.is_some_and(|only| only != lane.id) {
                 continue;
+            }
+            if lane.lease.is_to(worker) {
+                // What was seen of this worker says nothing of the next.
+                lane.standstill = Standstill::Nothing;
             }
             if let Lease::Shared(lessees) = &mut lane.lease
                 && lessees.len() > 1

@@ -30,7 +30,9 @@
 //!    go of.
 //! 6. A worker is shown to be ready only once it listens wherever the worker of
 //!    its slot that was ready last listens, or did.
-//! 7. Of several sockets that a worker has at one address the k-th takes over
+//! 7. A worker counts as hung only if nobody took from a queue of its own for
+//!    as long as that queue was suspected.
+//! 8. Of several sockets that a worker has at one address the k-th takes over
 //!    the k-th of those of which its first took over the first.
 #![forbid(unsafe_code)]
 
@@ -47,6 +49,7 @@ pub mod program;
 #[cfg(test)]
 mod random;
 mod rotation;
+mod standstill;
 mod steering;
 
 use std::net::SocketAddr;
@@ -57,6 +60,8 @@ pub use binding::Bind;
 use lane::{Lane, Lease, Listener};
 pub use rotation::Arrivals;
 use rotation::Flow;
+pub use standstill::Found;
+use standstill::{Hang, Standstill};
 
 /// A socket of a listener. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +101,10 @@ struct Worker {
     standing: Standing,
     /// Whether a signal has stopped it.
     suspended: bool,
+    /// Whether clinit itself has done that.
+    is_excused: bool,
+    /// Whether it says itself that it is alive.
+    vouches: bool,
     /// Where it has called `listen`.
     listens: Set<SocketAddr>,
 }
@@ -120,6 +129,8 @@ pub struct Ports {
     expected: Table<u32, Expected>,
     /// Slots whose last worker was never ready.
     failing: Set<u32>,
+    /// Whether workers that hang are looked for.
+    hang: Option<Hang>,
     next_listener: u32,
     next_lane: u32,
 }
@@ -135,6 +146,7 @@ impl Ports {
             workers: Table::new(),
             expected: Table::new(),
             failing: Set::new(),
+            hang: None,
             next_listener: 0,
             next_lane: 0,
         }
@@ -197,6 +209,8 @@ impl Ports {
                 Standing::Starting
             },
             suspended: false,
+            is_excused: false,
+            vouches: false,
             listens: Set::new(),
         };
         self.workers.insert(worker, standing);
@@ -232,9 +246,10 @@ impl Ports {
 
     /// A worker is to stop: no new connection is for it.
     pub fn turn_away(&mut self, worker: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.standing = Standing::TurnedAway;
+        if let Some(of) = self.workers.get_mut(&worker) {
+            of.standing = Standing::TurnedAway;
         }
+        self.begin_anew(worker);
     }
 
     /// Whether a worker is to stop.
@@ -260,8 +275,10 @@ impl Ports {
 
     /// A signal has stopped a worker, or let it go on.
     pub fn suspend(&mut self, worker: WorkerId, suspended: bool) {
-        if let Some(worker) = self.workers.get_mut(&worker) {
-            worker.suspended = suspended;
+        if let Some(of) = self.workers.get_mut(&worker)
+            && std::mem::replace(&mut of.suspended, suspended) != suspended
+        {
+            self.begin_anew(worker);
         }
     }
 
@@ -367,6 +384,7 @@ impl Ports {
         };
         if let Some(mut lane) = listener.take_out(lane) {
             lane.flow = Flow::Moving;
+            lane.standstill = Standstill::Nothing;
             listener.bound.push(lane);
             if listener.lanes.is_empty() {
                 listener.attached = None;

@@ -16,6 +16,7 @@ use super::lane::{Lane, Lease, Listener};
 use super::program::Program;
 use super::program::tests::run;
 use super::rotation::Flow;
+use super::standstill::Standstill;
 use super::{Arrivals, Bind, LaneId, Ports, Sharing, Standing};
 use crate::supervisor::{Time, WorkerId};
 pub(super) use moves::{KINDS, Met, Move, Scope};
@@ -52,6 +53,8 @@ pub(super) struct Model {
     /// Where each worker listens.
     heard: BTreeMap<WorkerId, BTreeSet<u16>>,
     examples: BTreeMap<u32, Example>,
+    /// Suspected lanes that somebody has taken from since.
+    moved: BTreeSet<LaneId>,
 }
 
 pub(super) fn address(port: u16) -> SocketAddr {
@@ -69,6 +72,9 @@ fn require(holds: bool, invariant: u8, what: &str) -> Result<(), String> {
 impl Model {
     pub(super) fn new(sharing: Sharing, arrivals: Arrivals, scope: Scope) -> Self {
         let mut ports = Ports::new(sharing, arrivals);
+        if scope.hangs {
+            ports.find_hung(STEP, NOW);
+        }
         if scope.own {
             ports.open(address(scope.ports[0]), sharing);
         }
@@ -81,6 +87,7 @@ impl Model {
             silent: BTreeSet::new(),
             heard: BTreeMap::new(),
             examples: BTreeMap::new(),
+            moved: BTreeSet::new(),
         }
     }
 
@@ -90,6 +97,8 @@ impl Model {
         match step {
             Move::Wait => self.wait(),
             Move::Look => ports.look(self.now, &queued),
+            Move::LookForHung => self.look_for_hung(met)?,
+            Move::Excuse(worker, excused) => ports.excuse(worker, excused),
             Move::Start { worker, slot } => {
                 ports.starting(worker, slot);
                 if scope.own {
@@ -151,6 +160,7 @@ impl Model {
             Move::Accept(lane) => {
                 if let Some(waiting) = self.queues.get_mut(&lane) {
                     *waiting -= 1;
+                    self.moved.insert(lane);
                 }
                 self.queues.retain(|_, waiting| *waiting > 0);
             }
@@ -178,6 +188,13 @@ impl Model {
                 if let Flow::Still { stuck_at, .. } = &mut lane.flow {
                     shift(stuck_at);
                 }
+                if let Standstill::Noticed {
+                    suspected_at: due, ..
+                }
+                | Standstill::Suspected { hung_at: due, .. } = &mut lane.standstill
+                {
+                    shift(due);
+                }
             }
         }
     }
@@ -194,6 +211,42 @@ impl Model {
         self.ports.held_after_all(self.now);
         let none = self.ports.doubtful(self.now).is_empty();
         require(none, 5, "whoever was looked at is looked at again")
+    }
+
+    /// As the shell does, which knows of each connection whether it was taken.
+    fn look_for_hung(&mut self, met: &mut Met) -> Result<(), String> {
+        let lanes = self.ports.listeners.values().flat_map(|it| &it.lanes);
+        let mut still: Vec<Lane> = lanes.cloned().collect();
+        still.retain(|lane| lane.standstill.is_suspected() && !self.moved.contains(&lane.id));
+        let (queued, moved) = (self.queued(), self.moved.clone());
+        let untouched = |lane| !moved.contains(&lane);
+        self.ports.find_hung(STEP, self.now);
+        let found = self.ports.look_for_hung(self.now, &queued, &untouched);
+        for worker in found.hung {
+            met.insert("look: hung");
+            let own = still.iter().any(|lane| lane.lease.is_to(worker));
+            let of = self.ports.workers.get(&worker);
+            let stopped = of.is_some_and(|of| of.suspended);
+            require(own || stopped, 7, "a worker that took some is hung")?;
+            let ready = of.is_some_and(|of| of.standing == Standing::Admitted && !of.is_excused);
+            require(ready, 7, "one that is not expected to take any is hung")?;
+        }
+        for lane in found.suspected {
+            met.insert("look: suspected");
+            self.moved.remove(&lane);
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel may give a lane a connection.
+    fn is_given(&self, lane: LaneId) -> bool {
+        self.groups.iter().any(|(port, group)| {
+            let index = group.iter().position(|known| *known == lane);
+            index.is_some_and(|index| {
+                let program = self.programs.get(port);
+                program.is_none_or(|program| indices(program).contains(&index.try_into().unwrap()))
+            })
+        })
     }
 
     /// A lane of each listener of clinit's own for a worker that starts.
@@ -245,7 +298,7 @@ impl Model {
                 let has_room = scope.several && held.len() < 2;
                 require(
                     right || !has_room,
-                    7,
+                    8,
                     "its next is not paired with its predecessor's",
                 )?;
                 if let Some(lane) = paired.filter(|_| has_room) {

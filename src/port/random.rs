@@ -38,6 +38,7 @@ const ALL: Scope = Scope {
     several: false,
     closes: true,
     shuts_down: true,
+    hangs: true,
     readiness: true,
 };
 
@@ -46,9 +47,10 @@ const ALL: Scope = Scope {
 fn weight(step: Move) -> usize {
     match step {
         Move::Start { .. } | Move::Listen { .. } => 8,
-        Move::Bind { stays: false, .. } | Move::Admit(_) | Move::Wait => 4,
+        Move::Bind { stays: false, .. } | Move::Admit(_) | Move::Wait | Move::LookForHung => 4,
         Move::Arrive(_) | Move::Accept(_) | Move::Bind { .. } => 2,
         Move::Look
+        | Move::Excuse(..)
         | Move::TurnAway(_)
         | Move::Exit(_)
         | Move::Suspend(..)

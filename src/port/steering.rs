@@ -58,6 +58,7 @@ impl Ports {
                 due.extend(program.clone().map(|program| (lane.id, program)));
                 listener.attached = program;
             }
+            listener.note_given();
         }
         due
     }
@@ -211,6 +212,7 @@ impl Ports {
                 Standing::Starting => Rank::Starting,
                 Standing::Failing => Rank::Failing,
                 Standing::Admitted if lane.flow.is_stuck(now) => Rank::Stuck,
+                Standing::Admitted if lane.standstill.is_suspected() => Rank::Stuck,
                 Standing::Admitted => Rank::Ready,
             },
         }

@@ -7,7 +7,7 @@ use crate::supervisor::WorkerId;
 use crate::sys::proc;
 use crate::table::Set;
 
-use super::workers::Presence;
+use super::workers::Worker;
 use super::{Shell, now};
 
 /// How often the tree is looked at, for it to hold still: a process that hands
@@ -51,10 +51,14 @@ impl Shell {
         if lanes.is_empty() {
             return;
         }
-        let Some(pid) = self.workers.get(worker).map(|worker| worker.pid) else {
+        let Some(known) = self.workers.get(worker) else {
             return;
         };
-        for near in process.into_iter().chain([pid]).collect::<Set<i32>>() {
+        for near in process
+            .into_iter()
+            .chain(known.roots())
+            .collect::<Set<i32>>()
+        {
             // It is about to exit, and its lanes wait for its successor.
             let Some(inodes) = proc::certain_socket_inodes(near) else {
                 return;
@@ -82,8 +86,7 @@ impl Shell {
     fn inodes_around(&self, worker: WorkerId) -> Option<Set<u64>> {
         let own = i32::try_from(std::process::id()).ok()?;
         let others = self.workers.iter().filter(|of| of.id != worker);
-        let others = others.filter(|of| of.presence == Presence::Main);
-        let others: Set<i32> = others.map(|of| of.pid).collect();
+        let others: Set<i32> = others.flat_map(Worker::roots).collect();
         let (mut seen, mut inodes) = (Set::new(), Set::new());
         for _ in 0..MOST_LOOKS {
             let mut processes = proc::processes();

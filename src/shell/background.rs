@@ -22,54 +22,57 @@ const JUST_STARTED: Duration = Duration::from_secs(1);
 /// was not, by the time that it is asked for its descriptors.
 const LOOKS: u32 = 3;
 
-/// Whether a worker that exited with 0 at this age left a server behind: a
-/// process that holds a listener, and left the session as daemons do or is
-/// about to.
+/// The server that a worker which exited with 0 at this age left behind, if it
+/// did: processes that hold a listener, and left the session as daemons do or
+/// are about to.
 ///
 /// What it started is known by the address of its notify socket, which is in
 /// no other environment. Where clinit may not read that of a process
 /// (`proc_pid_environ(5)`) it finds none.
-pub(super) fn left_a_server(
+pub(super) fn servers_left(
     worker: &Worker,
     age: Duration,
     listeners: &Listeners,
     lanes: &Lanes,
-) -> bool {
+) -> Vec<i32> {
     let Some(notify) = worker
         .notify
         .as_ref()
         .filter(|_| age < STARTING && worker.served == Served::Unknown)
     else {
-        return false;
+        return Vec::new();
     };
     let mark = format!("NOTIFY_SOCKET={}", notify.name());
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let Some(session) = proc::process(own).map(|process| process.session) else {
-        return false;
+        return Vec::new();
     };
     let is_daemon = |process: &Process| {
         let leaving = age < JUST_STARTED && process.group == worker.pid;
         (process.session != session || leaving)
             && proc::environment_has(process.pid, mark.as_bytes())
     };
-    (0..LOOKS).any(|_| {
+    let look = || {
         let left: Vec<_> = proc::processes().into_iter().filter(is_daemon).collect();
         if left.is_empty() {
-            return false;
+            return left;
         }
         let mut sockets = proc::listening_inodes();
         // A UDP socket listens without being said to.
         sockets.extend(listeners.inodes());
         sockets.extend(lanes.inodes());
-        holds_any(&left, &sockets)
-    })
+        left.into_iter()
+            .filter(|process| holds_any(process, &sockets))
+            .collect()
+    };
+    let found = (0..LOOKS).map(|_| look()).find(|left| !left.is_empty());
+    let found = found.unwrap_or_default().into_iter();
+    found.map(|process| process.pid).collect()
 }
 
-fn holds_any(processes: &[Process], sockets: &HashSet<u64>) -> bool {
-    processes.iter().any(|process| {
-        let held = proc::socket_inodes(process.pid);
-        held.iter().any(|inode| sockets.contains(inode))
-    })
+fn holds_any(process: &Process, sockets: &HashSet<u64>) -> bool {
+    let held = proc::socket_inodes(process.pid);
+    held.iter().any(|inode| sockets.contains(inode))
 }
 
 /// How many children of a process run its own executable: a master that

@@ -24,6 +24,7 @@ use crate::sys::remote::{self, Protocol, Thread};
 use crate::sys::{binding, interest, proc};
 use crate::table::{Set, Table};
 
+use super::workers::Worker;
 use super::{Shell, now};
 use extraction::Traced;
 use machinery::Routes;
@@ -80,6 +81,11 @@ impl Capture {
             told_of_one_worker: false,
             alone: None,
         }
+    }
+
+    /// By which way clinit gets at workers' sockets, if it does.
+    pub(super) fn route(&self) -> Option<Route> {
+        self.routes.best()
     }
 
     /// A worker is gone, and with it its datagram sockets. A thread that it has
@@ -350,7 +356,7 @@ impl Shell {
     /// would give it to whoever is first there.
     fn lose_sharing(&mut self, caller: Caller<'_>, why: &str) -> Reply {
         let worker = caller.worker;
-        let main = self.workers.get(worker).map(|worker| worker.pid);
+        let main = self.workers.get(worker).map(Worker::main_pid);
         // Whoever was killed inside the call cannot be looked into either.
         let is_lost = self.still_waits(caller) && main == Some(caller.thread.process);
         if !is_lost || self.capture.has_listeners || self.capture.alone == Some(worker) {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::supervisor::policy::Mode;
 use crate::supervisor::{Cause, Exit, Outcome, Signal, Time};
-use crate::sys::cgroup::{Root, oom_kills};
+use crate::sys::cgroup::{Root, memory_limit, oom_kills};
 
+use super::ends::End;
 use super::log::write_field;
 use super::seconds::Seconds;
 
@@ -18,16 +19,21 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// All containers of a pod share 12 KiB of last words.
 const LONGEST_MESSAGE: usize = 1023;
 
+/// How long after one worker others may be reaped that died with it.
+const TOGETHER: Duration = Duration::from_secs(1);
+
 /// What the last line tells beside the outcome.
 pub(super) struct Closing {
-    /// The kernel's count of OOM kills at the start, and when it last
-    /// explained an exit.
+    /// The kernel's count of OOM kills at the start, and when it was looked at
+    /// last.
     oom_kills_at_start: Option<u64>,
-    oom_kills_explained: Option<u64>,
+    oom_kills_seen: Option<u64>,
+    /// How many of those explain no exit yet, and may until then.
+    oom_kills_open: (u64, Time),
     /// How the worker that ended last did so, and the one that ended last
     /// before the end began.
-    last: Option<Exit>,
-    last_unasked: Option<Exit>,
+    last: Option<End>,
+    last_unasked: Option<End>,
     /// When workers were told to stop for good.
     pub(super) draining_since: Option<Time>,
     /// Workers that outlived their deadline.
@@ -45,7 +51,8 @@ impl Closing {
         };
         Self {
             oom_kills_at_start: oom_kills,
-            oom_kills_explained: oom_kills,
+            oom_kills_seen: oom_kills,
+            oom_kills_open: (0, Time::default()),
             last: None,
             last_unasked: None,
             draining_since: None,
@@ -54,31 +61,51 @@ impl Closing {
     }
 
     /// Takes note of a worker's end.
-    pub(super) fn note_exit(&mut self, exit: Exit, serving: bool) {
-        self.last = Some(exit);
+    pub(super) fn note_end(&mut self, end: End, serving: bool) {
+        self.last = Some(end);
         if serving {
-            self.last_unasked = Some(exit);
+            self.last_unasked = Some(end);
         }
     }
 
-    /// Whether memory is what a worker died of: it was killed, and the count
-    /// is higher than the last time that it explained such an end.
-    pub(super) fn is_oom_kill(&mut self, exit: Exit) -> bool {
-        if !matches!(
+    /// Why a worker ended that was not `killed` by clinit. Memory it was that
+    /// it died of where somebody sent it SIGKILL and the kernel has counted an
+    /// OOM kill that explains no other end.
+    pub(super) fn end_of(&mut self, exit: Exit, killed: bool, now: Time) -> End {
+        let by_kill = matches!(
             exit,
             Exit::Signal {
                 signal: Signal::KILL,
                 ..
             }
-        ) {
-            return false;
+        );
+        if !by_kill || killed {
+            return End::Exited(exit);
         }
         let count = oom_kills(&Root::system());
+        if !self.explains(count, now) {
+            return End::Exited(exit);
+        }
+        let limit = memory_limit(&Root::system());
+        End::OutOfMemory {
+            limit: limit.map(|(limit, _)| limit),
+        }
+    }
+
+    /// Whether the count, as it is now, explains one more end. Several that
+    /// are killed together are reaped one after the other; what was killed
+    /// beside workers explains none of theirs later.
+    fn explains(&mut self, count: Option<u64>, now: Time) -> bool {
+        let (open, until) = self.oom_kills_open;
+        let open = if until < now { 0 } else { open };
         let more = count
-            .zip(self.oom_kills_explained)
-            .is_some_and(|(count, explained)| count > explained);
-        self.oom_kills_explained = count;
-        more
+            .zip(self.oom_kills_seen)
+            .map_or(0, |(count, seen)| count.saturating_sub(seen));
+        self.oom_kills_seen = count.or(self.oom_kills_seen);
+        let open = open.saturating_add(more);
+        let until = if more > 0 { now + TOGETHER } else { until };
+        self.oom_kills_open = (open.saturating_sub(1), until);
+        open > 0
     }
 
     /// Says it, in the log and to the kubelet.
@@ -94,7 +121,7 @@ impl Closing {
             Cause::GaveUp => ("gave up".into(), self.last_unasked),
             Cause::CannotRun(_) => ("the command cannot run".into(), self.last),
         };
-        let last = last.map_or("never ran".into(), |exit| exit.to_string());
+        let last = last.map_or("never ran".into(), |end| end.to_string());
         let drain = self
             .draining_since
             .map_or(Duration::ZERO, |since| now.since(since));
@@ -147,6 +174,22 @@ fn leave_message(path: &Path, message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_oom_kill_explains_one_end_and_not_a_later_one() {
+        let at = |ms: u64| Time::from_millis(1_000_000 + ms);
+        let mut closing = Closing::new(Mode::Init, true);
+        assert!(!closing.explains(Some(0), at(0)), "somebody else's KILL");
+        // Two at once, which are reaped one after the other; and no third.
+        assert!(closing.explains(Some(2), at(10)));
+        assert!(closing.explains(Some(2), at(11)));
+        assert!(!closing.explains(Some(2), at(12)));
+        // Two again, and only one was a worker.
+        assert!(closing.explains(Some(4), at(5000)));
+        assert!(!closing.explains(Some(4), at(9000)), "it was long ago");
+        assert!(!closing.explains(None, at(9001)));
+        assert!(closing.explains(Some(5), at(9002)));
+    }
 
     #[test]
     fn a_message_is_left_where_there_is_room_for_it_and_nothing_else() {

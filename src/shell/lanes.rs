@@ -5,10 +5,10 @@ mod ends;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::port::{Arrivals, LaneId, Ports, Sharing};
+use crate::port::{Arrivals, Found, LaneId, Ports, Sharing};
 use crate::supervisor::{Time, WorkerId};
 use crate::sys::errno::describe;
-use crate::sys::listener::{Instruction, Listener};
+use crate::sys::listener::{Instruction, Late, Listener};
 use crate::sys::poll::Poller;
 use crate::table::{Set, Table};
 
@@ -58,6 +58,8 @@ pub(super) struct Lanes {
     revive_at: Option<Time>,
     /// Whether programs may be due.
     changed: bool,
+    /// Whether clinit is to end: nobody new is let in.
+    closed: bool,
 }
 
 impl Lanes {
@@ -73,6 +75,7 @@ impl Lanes {
             silent: Vec::new(),
             revive_at: None,
             changed: false,
+            closed: false,
         })
     }
 
@@ -94,6 +97,9 @@ impl Lanes {
         let (inode, descriptor) = (socket.inode(), socket.descriptor());
         self.by_descriptor.insert(descriptor, lane);
         self.know(lane, inode);
+        if self.closed {
+            keep_out(&socket);
+        }
         let token = u64::try_from(descriptor).unwrap_or(u64::MAX);
         if let Err(error) = self.ends.add_end(&socket, token) {
             // It is looked at whenever a worker binds or starts.
@@ -204,23 +210,62 @@ impl Lanes {
         }
     }
 
-    /// Lets go of everything. What workers still hold goes on as a plain
-    /// group, among which the kernel chooses.
-    pub(super) fn close(&mut self) {
-        for socket in self.held.values().filter_map(|lane| lane.socket.as_ref()) {
-            let _ = self.ends.remove(socket);
-            if let Err(error) = socket.detach() {
-                log::trace!("cannot detach a program from {}: {error}", socket.local());
+    // ---- the end ----
+
+    /// Keeps new connections out, for good. A lane that no worker has is
+    /// closed: nobody is left to come for what waits there. The others' queues
+    /// are their workers' to empty.
+    pub(super) fn keep_out(&mut self) {
+        self.closed = true;
+        let mut others = Vec::new();
+        for (id, lane) in self.held.iter_mut() {
+            if lane.socket.as_ref().is_some_and(keep_out) {
+                lane.tell(false);
+                others.push(*id);
             }
         }
-        self.held.clear();
-        self.by_inode.clear();
-        self.by_descriptor.clear();
-        self.closing.clear();
-        self.silent.clear();
-        self.revive_at = None;
-        self.ports = Ports::new(Sharing::Lanes, Arrivals::Untold);
-        self.changed = false;
+        for lane in others {
+            self.drop_bound(lane);
+        }
+        self.close_unheld();
+    }
+
+    fn close_unheld(&mut self) {
+        let lanes: Vec<LaneId> = self.held.keys().copied().collect();
+        for lane in lanes {
+            if !self.ports.is_held(lane) {
+                self.drop_bound(lane);
+                self.ports.retire(lane);
+            }
+        }
+    }
+
+    /// Nobody waits any more for this worker's queues to be empty. At the end
+    /// they are closed with it, and so that late clients fail soon, with its
+    /// own copies.
+    pub(super) fn let_go(&mut self, worker: WorkerId) {
+        if self.closed {
+            for lane in self.ports.lanes_of(worker) {
+                if !self.ports.is_shared(lane) {
+                    self.drop_bound(lane);
+                }
+            }
+        }
+    }
+
+    /// Where they listen, each address once.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let sockets = self.ports.listening().filter_map(|lane| self.socket(lane));
+        let mut addresses: Vec<String> = sockets.map(Listener::local).collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+
+    /// How many connections wait for this worker.
+    pub(super) fn waiting_for(&self, worker: WorkerId) -> u32 {
+        let lanes = self.ports.lanes_of(worker).into_iter();
+        lanes.map(|lane| self.queued(lane)).sum()
     }
 
     // ---- steering ----
@@ -245,9 +290,25 @@ impl Lanes {
         }
     }
 
+    /// Looks for workers that take nothing, where that is due. `untouched`:
+    /// whether, of what waited at this lane's port when it was suspected, none
+    /// has been taken.
+    pub(super) fn look_for_hung(
+        &mut self,
+        now: Time,
+        untouched: &dyn Fn(LaneId, u16) -> bool,
+    ) -> Found {
+        let lanes = &self.held;
+        let port = |lane| lanes.get(&lane)?.socket.as_ref()?.port();
+        let untouched = |lane| port(lane).is_some_and(|port| untouched(lane, port));
+        self.changed = true;
+        self.ports
+            .look_for_hung(now, &|lane| queued(lanes, lane), &untouched)
+    }
+
     /// Tells the kernel of the programs that are due.
     pub(super) fn settle(&mut self, now: Time) {
-        if !std::mem::take(&mut self.changed) {
+        if !std::mem::take(&mut self.changed) || self.closed {
             return;
         }
         let lanes = &self.held;
@@ -295,12 +356,21 @@ impl Lanes {
 
     // ---- leases ----
 
-    /// The lanes that hold connections for a worker alone.
+    /// Whether connections wait that only this worker will take. At the end a
+    /// queue that others share is nobody's to leave.
     pub(super) fn awaits(&self, worker: WorkerId) -> bool {
         let lanes = self.ports.lanes_of(worker).into_iter();
         lanes
-            .filter(|lane| !self.ports.is_shared(*lane))
+            .filter(|lane| self.closed || !self.ports.is_shared(*lane))
             .any(|lane| self.queued(lane) > 0)
+    }
+
+    /// Whether a worker that is turned away is given no new connection: not
+    /// so where it shares its queue, or has one that clinit does not hold.
+    pub(super) fn steers(&self, worker: WorkerId) -> bool {
+        let lanes = self.ports.lanes_of(worker);
+        let own = |lane: &LaneId| self.socket(*lane).is_some() && !self.ports.is_shared(*lane);
+        self.closed || (!lanes.is_empty() && lanes.iter().all(own))
     }
 
     /// A worker is gone: its lanes are free.
@@ -308,6 +378,9 @@ impl Lanes {
         self.revive_lanes_of(worker, now);
         for lane in self.change().gone(worker) {
             self.drop_bound(lane);
+        }
+        if self.closed {
+            self.close_unheld();
         }
     }
 
@@ -357,6 +430,22 @@ impl Lanes {
         self.hold(lane, socket);
         self.change().lent(worker, lane);
         Ok(lane)
+    }
+}
+
+/// Keeps new connections out of a socket. Returns whether that cannot be,
+/// because others have it who go on with it.
+fn keep_out(socket: &Listener) -> bool {
+    match socket.keep_out() {
+        Ok(late) => {
+            log::debug!("who comes late to {} is {late:?}", socket.local());
+            late == Late::Welcome
+        }
+        Err(error) => {
+            let (local, error) = (socket.local(), describe(&error));
+            log::warn!("cannot keep new connections from {local}: {error}");
+            false
+        }
     }
 }
 

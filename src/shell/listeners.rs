@@ -9,7 +9,9 @@ use crate::supervisor::WorkerId;
 use crate::sys::binding::give_to;
 use crate::sys::listener::{self, Address, BindError, Listener};
 
+use super::handover::{self, Claimed};
 use super::lanes::Lanes;
+use super::manager::Manager;
 
 /// The number that a worker finds its first listener under.
 const FIRST_FD: i32 = 3;
@@ -34,6 +36,8 @@ struct Held {
     local: String,
     port: Option<u16>,
     kind: Kind,
+    /// Whether the service manager keeps it for the next clinit.
+    is_kept: bool,
 }
 
 /// All listeners, in the order of their descriptors.
@@ -41,6 +45,8 @@ struct Held {
 pub(super) struct Listeners {
     held: Vec<Held>,
     told: bool,
+    /// At the end, those whose queues are still to be emptied.
+    emptied: Vec<Held>,
 }
 
 impl Listeners {
@@ -53,20 +59,35 @@ impl Listeners {
         specs: &[ListenerSpec],
         (share, owner): (Share, Option<u32>),
         lanes: &mut Lanes,
+        manager: &mut Manager,
     ) -> Result<Self, BindError> {
         let mut listeners = Self::default();
-        for (name, socket) in adopted {
+        let addresses: Vec<_> = specs.iter().map(|spec| address(spec, specs)).collect();
+        let (claimed, others) = handover::distribute(adopted, specs, &addresses, manager);
+        for (name, socket) in others {
             // Others may have it too, who expect it as it is.
             listeners.hold(name, socket, Share::Queue, lanes);
         }
-        for spec in specs {
-            let socket = listener::bind(&address(spec, specs))?;
+        for ((spec, address), claimed) in specs.iter().zip(&addresses).zip(claimed) {
+            let socket = match claimed {
+                Some(Claimed::Activated(socket)) => {
+                    listeners.hold(spec.name.clone(), socket, Share::Queue, lanes);
+                    continue;
+                }
+                Some(Claimed::Kept(socket)) => socket,
+                None => listener::bind(address)?,
+            };
             if let Some(owner) = owner
                 && let Err(error) = give_to(socket.as_fd(), owner)
             {
                 log::debug!("cannot give a socket to user {owner}: {error}");
             }
+            let name = handover::kept_name(spec, address);
+            let is_kept = manager.keep(&name, socket.as_fd());
             listeners.hold(spec.name.clone(), socket, share, lanes);
+            if let Some(held) = listeners.held.last_mut() {
+                held.is_kept = is_kept;
+            }
         }
         Ok(listeners)
     }
@@ -96,6 +117,7 @@ impl Listeners {
             local,
             port,
             kind,
+            is_kept: false,
         });
     }
 
@@ -107,6 +129,11 @@ impl Listeners {
     pub(super) fn addresses(&self) -> String {
         let addresses: Vec<_> = self.held.iter().map(|held| held.local.as_str()).collect();
         addresses.join(", ")
+    }
+
+    /// Where those listen that have no lanes.
+    pub(super) fn plain_addresses(&self) -> impl Iterator<Item = String> + '_ {
+        self.plain().map(|(_, socket, _)| socket.local())
     }
 
     /// Those that have lanes.
@@ -232,17 +259,42 @@ impl Listeners {
         }
     }
 
-    /// Closes clinit's copies: with a worker's last one the socket is closed,
-    /// and late clients fail at once.
+    // ---- the end ----
+
+    /// Closes clinit's copies: with a worker's last one the socket is closed.
+    /// A Unix socket's path goes at once, so that late clients fail, and its
+    /// copy when those that wait there are gone.
     pub(super) fn close(&mut self) {
         self.tell_arrivals(false);
-        self.held.clear();
+        self.emptied = std::mem::take(&mut self.held);
+        self.emptied.retain(|held| match &held.kind {
+            Kind::Plain { socket, .. } => {
+                socket.remove_path();
+                socket.has_queue_of_its_own()
+            }
+            Kind::Lanes(_) => false,
+        });
+    }
+
+    /// Whether anything waits, at the end, that workers are to take.
+    pub(super) fn awaits(&self) -> bool {
+        self.emptied.iter().any(|held| match &held.kind {
+            Kind::Plain { socket, .. } => socket.queued() > 0,
+            Kind::Lanes(_) => false,
+        })
+    }
+
+    /// Nobody is left who waits for that.
+    pub(super) fn let_go(&mut self) {
+        self.emptied.clear();
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Kind::Plain { socket, .. } = &self.kind {
+        if let Kind::Plain { socket, .. } = &self.kind
+            && !self.is_kept
+        {
             socket.remove_path();
         }
     }

@@ -6,17 +6,28 @@
 mod abandoned;
 mod background;
 mod capture;
+mod client;
 mod closing;
+mod control;
 mod cpus;
 mod emptying;
+mod ends;
+mod handover;
+mod hanging;
 mod lanes;
 mod listeners;
 mod log;
+mod main_process;
+mod manager;
+mod memory;
 mod notes;
+mod notify;
+mod owing;
 mod perform;
 mod plan;
 mod proof;
 mod reaping;
+mod resizing;
 mod seconds;
 mod start;
 mod token;
@@ -25,18 +36,26 @@ mod wait;
 mod workers;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
 use crate::sys::poll::Poller;
 use crate::sys::signals::SignalQueue;
 use crate::sys::{clock, random};
+use crate::table::Table;
 use capture::Capture;
 use closing::Closing;
+use control::Control;
 use emptying::Emptying;
+use ends::End;
+use hanging::Hanging;
 use lanes::Lanes;
 use listeners::Listeners;
+use manager::Manager;
+use memory::Memory;
 use plan::Plan;
+use resizing::Resizing;
 pub use start::run;
 use workers::Workers;
 
@@ -51,6 +70,8 @@ struct Shell {
     plan: Plan,
     /// What shows that a worker is ready.
     ready: Ready,
+    /// How long a worker may fall silent that says it is alive.
+    hang_timeout: Option<Duration>,
     listeners: Listeners,
     lanes: Lanes,
     /// Whether arrivals may be told of. They are sent in clinit's name, and a
@@ -61,6 +82,14 @@ struct Shell {
     /// Workers that are to take what waits for them before they stop.
     emptying: Emptying,
     workers: Workers,
+    /// The CPUs that the number of workers follows.
+    resizing: Resizing,
+    /// How much memory a worker may have.
+    memory: Memory,
+    /// What waits for workers that may hang.
+    hanging: Hanging,
+    /// Why the last worker of each slot ended.
+    ends: Table<u32, End>,
     /// What has happened and the core does not know yet.
     events: VecDeque<Event>,
     /// Whether there may be children to reap that no signal will tell of.
@@ -71,6 +100,10 @@ struct Shell {
     exhausted: u32,
     /// Whether the workers have been looked at for masters among them.
     looked_for_masters: bool,
+    /// Where people and programs talk to it.
+    control: Control,
+    /// Who started clinit, and is told how it fares.
+    manager: Manager,
     closing: Closing,
     outcome: Option<Outcome>,
 }
@@ -80,6 +113,7 @@ impl Shell {
     fn run(mut self) -> u8 {
         loop {
             self.catch_up();
+            self.tell_manager();
             if let Some(outcome) = self.outcome {
                 self.closing.say(outcome, now());
                 return outcome.code;
@@ -105,7 +139,11 @@ impl Shell {
             self.lanes.look(now());
             self.lanes.revive_last(now());
             self.look_at_doubtful();
-            self.look_for_empty_lanes();
+            self.look_for_emptied();
+            self.look_for_cpus();
+            self.look_for_hung();
+            self.look_at_memory();
+            self.resume_accepting();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;
@@ -129,12 +167,17 @@ impl Shell {
             // Before its slot's next worker, which takes its lanes over.
             self.lanes.worker_gone(worker, now.time);
         }
+        if let Event::Alive(worker, _) = event {
+            self.lanes.change().vouches(worker);
+        }
+        self.observe_event(event);
         for action in self.supervisor.step(event, now) {
             self.perform(action);
         }
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             self.forget(worker);
         }
+        self.look_at_readiness();
     }
 }
 

@@ -2,11 +2,14 @@
 
 use crate::supervisor::{Note, Wear, WorkerId};
 
+use super::ends::End;
 use super::seconds::Seconds;
+use super::workers::Worker;
 use super::{Shell, background, now};
 
 impl Shell {
     pub(super) fn note(&mut self, note: Note) {
+        self.manager.note(note, now());
         match note {
             Note::Ready { worker, presumed } => self.note_ready(worker, presumed),
             Note::RestartIn { slot, delay, failures: 0 } => {
@@ -48,11 +51,9 @@ impl Shell {
             Note::ReloadFailed { generation, failure, partial: true } => {
                 log::error!(generation; "reload failed, and some workers are not replaced: {failure}");
             }
-            Note::Renewing(id, wear) => self.note_worker(id, |slot, pid| match wear {
-                Wear::Lifetime => log::info!(slot, pid; "worker has lived long enough: replacing it"),
-                Wear::Memory => log::warn!(slot, pid; "worker has more memory than it may have: replacing it"),
-            }),
+            Note::Renewing(id, wear) => self.note_renewing(id, wear),
             Note::RenewalFailed { slot, failure, delay } => {
+                self.is_to_end(|worker| worker.slot == slot, None);
                 log::error!(slot; "worker is not replaced: {failure}; trying again in {}", Seconds(delay));
             }
             Note::Replaced(id) => self.note_worker(id, |slot, pid| {
@@ -61,9 +62,10 @@ impl Shell {
             Note::Late(id, time) => self.note_worker(id, |slot, pid| {
                 log::warn!(slot, pid; "worker is not ready after {}", Seconds(time));
             }),
-            Note::Hung(id) => self.note_worker(id, |slot, pid| {
-                log::error!(slot, pid; "worker is hung: killed");
-            }),
+            Note::Hung(id) => {
+                self.is_to_end(|worker| worker.id == id, Some(End::Hung));
+                self.note_worker(id, |slot, pid| log::error!(slot, pid; "worker is hung: killed"));
+            }
             Note::NoSuchSlot(slot) => log::warn!(slot; "there is no such slot"),
             Note::ShutdownIn(delay) if delay.is_zero() => log::info!("shutting down"),
             Note::ShutdownIn(delay) => log::info!("shutting down: draining in {}", Seconds(delay)),
@@ -81,7 +83,7 @@ impl Shell {
         let Some(worker) = self.workers.get(id) else {
             return;
         };
-        let (slot, pid) = (worker.slot, worker.pid);
+        let (slot, pid) = (worker.slot, worker.main_pid());
         let after = Seconds(now.since(worker.started));
         if presumed {
             log::debug!(slot, pid; "worker is taken for ready after {after}");
@@ -104,6 +106,27 @@ impl Shell {
         }
     }
 
+    fn note_renewing(&mut self, id: WorkerId, wear: Wear) {
+        self.is_to_end(|worker| worker.id == id, Some(End::Worn(wear)));
+        let Some(worker) = self.workers.get(id) else {
+            return;
+        };
+        let (slot, pid) = (worker.slot, worker.pid);
+        let end = End::Worn(wear);
+        match worker.memory {
+            Some((memory, most)) if wear == Wear::Memory => {
+                log::warn!(slot, pid, memory, most; "worker {end}: replacing it");
+            }
+            Some(_) | None => log::info!(slot, pid; "worker {end}: replacing it"),
+        }
+    }
+
+    /// These workers are to end for this reason, or are not.
+    fn is_to_end(&mut self, which: impl Fn(&Worker) -> bool, end: Option<End>) {
+        let workers = self.workers.iter_mut().filter(|worker| which(worker));
+        workers.for_each(|worker| worker.end = end);
+    }
+
     fn note_cannot_run(&self, id: WorkerId) {
         let Some((worker, failure)) = self
             .workers
@@ -112,7 +135,7 @@ impl Shell {
         else {
             return;
         };
-        let (slot, pid) = (worker.slot, worker.pid);
+        let (slot, pid) = (worker.slot, worker.main_pid());
         let program = self.plan.program().display();
         let hint = self.plan.hint(failure);
         log::error!(slot, pid; "cannot run {program}: {failure}{hint}");
@@ -120,7 +143,7 @@ impl Shell {
 
     fn note_worker(&self, id: WorkerId, tell: impl FnOnce(u32, i32)) {
         if let Some(worker) = self.workers.get(id) {
-            tell(worker.slot, worker.pid);
+            tell(worker.slot, worker.main_pid());
         }
     }
 }

@@ -7,9 +7,10 @@ use crate::supervisor::{Action, Event, Served, Signal, SpawnError, Target, Worke
 use crate::sys::binding::set_nonblocking;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::{Spawned, has_children};
-use crate::sys::signals::{send, send_group, stop_self};
+use crate::sys::signals::stop_self;
 use crate::sys::{cgroup, errno};
 
+use super::notify::Said;
 use super::plan::Place;
 use super::token::Token;
 use super::workers::{Presence, Worker};
@@ -17,6 +18,7 @@ use super::{Shell, now, tree};
 
 impl Shell {
     pub(super) fn perform(&mut self, action: Action) {
+        self.observe_action(action);
         match action {
             Action::Spawn {
                 worker,
@@ -34,8 +36,14 @@ impl Shell {
                 signal,
                 value,
             } => self.signal(worker, to, signal, value),
-            Action::Admit(worker) => self.admit(worker),
-            Action::TurnAway(worker) => self.turn_away(worker),
+            Action::Admit(worker) => {
+                self.manager.admitted(worker);
+                self.admit(worker);
+            }
+            Action::TurnAway(worker) => {
+                self.manager.left(worker);
+                self.turn_away(worker);
+            }
             Action::SuspendSelf => {
                 if !self.inherited.is_pid1 {
                     stop_self();
@@ -44,7 +52,7 @@ impl Shell {
             Action::CloseListeners => {
                 self.closing.draining_since = Some(now());
                 self.listeners.close();
-                self.lanes.close();
+                self.lanes.keep_out();
             }
             Action::TermTree => self.sweep(Signal::TERM),
             Action::KillTree => self.sweep(Signal::KILL),
@@ -73,6 +81,7 @@ impl Shell {
         self.workers.insert(Worker {
             id,
             slot,
+            generation,
             pid,
             started: now(),
             report: None,
@@ -82,7 +91,12 @@ impl Shell {
             baseline,
             served: Served::Unknown,
             presence: Presence::Main,
-            was_ignored: false,
+            memory: None,
+            end: None,
+            killed: false,
+            has_ended: false,
+            main: None,
+            said: Said::default(),
         });
         // From here on the process is there, and its exit tells what this
         // does not.
@@ -127,6 +141,7 @@ impl Shell {
     fn admit(&mut self, id: WorkerId) {
         self.look_for_abandoned(id, None);
         self.lanes.admit(id, now());
+        self.watch(id);
     }
 
     /// The socket that the worker tells of its readiness through, polled, and
@@ -179,14 +194,15 @@ impl Shell {
     }
 
     fn signal(&mut self, id: WorkerId, to: Target, signal: Signal, value: Option<u64>) {
-        let Some(worker) = self.workers.get(id) else {
+        self.excuse(id, signal);
+        let Some(worker) = self.workers.get_mut(id) else {
             return;
         };
-        let (pid, slot) = (worker.pid, worker.slot);
-        let sent = match (to, worker.presence) {
-            (Target::Main, Presence::Main) => send(pid, signal.number(), value),
-            (Target::Group, Presence::Main | Presence::Group) => send_group(pid, signal.number()),
-            (Target::Main, Presence::Group) | (_, Presence::Nobody) => return,
+        worker.killed |= signal == Signal::KILL;
+        let (pid, slot) = (worker.main_pid(), worker.slot);
+        let sent = match to {
+            Target::Main => worker.signal_main(signal, value),
+            Target::Group => worker.signal_group(signal),
         };
         if let Err(error) = sent {
             log::warn!(slot, pid; "cannot send {signal} to a worker: {error}");

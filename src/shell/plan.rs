@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::{self, Config, Credentials, Dialects, Template};
 use crate::supervisor::Signal;
@@ -15,7 +16,7 @@ use super::listeners::Listeners;
 
 /// What clinit says to each worker itself, so that what it inherited of it
 /// says nothing.
-const OWN_VARIABLES: [&str; 17] = [
+const OWN_VARIABLES: [&str; 18] = [
     "CLINIT_GENERATION",
     "CLINIT_SLOT",
     "CLINIT_SLOTS",
@@ -23,6 +24,7 @@ const OWN_VARIABLES: [&str; 17] = [
     "EINHORN_FD_COUNT",
     "EINHORN_MASTER_PID",
     "EINHORN_SOCK_PATH",
+    "FDSTORE",
     "LISTEN_FDNAMES",
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -34,6 +36,10 @@ const OWN_VARIABLES: [&str; 17] = [
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
 ];
+
+/// Variables whose value is the worker's own pid.
+const LISTEN_PID: &str = "LISTEN_PID";
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
 /// What is the same for all workers of an app.
 pub(super) struct Plan {
@@ -49,6 +55,8 @@ pub(super) struct Plan {
     /// The CPUs to give away one by one; none: all to all.
     cpus: Vec<usize>,
     null: Option<OwnedFd>,
+    /// How long a worker may fall silent that says it is alive.
+    hang_timeout: Option<Duration>,
     /// How clinit takes part in workers' calls, if it does.
     filter: Option<Filter>,
 }
@@ -94,6 +102,7 @@ impl Plan {
             null: (policy.mode == Mode::Cluster)
                 .then(open_null)
                 .and_then(Result::ok),
+            hang_timeout: policy.hang_timeout,
             filter,
         }
     }
@@ -165,7 +174,12 @@ impl Plan {
         let request = SpawnRequest {
             argv: &argv,
             env: &env,
-            listen_pid: !descriptors.is_empty(),
+            own_pid: match (descriptors.is_empty(), self.hang_timeout) {
+                (false, Some(_)) => &[LISTEN_PID, WATCHDOG_PID],
+                (false, None) => &[LISTEN_PID],
+                (true, Some(_)) => &[WATCHDOG_PID],
+                (true, None) => &[],
+            },
             descriptors,
             stdin: match &self.null {
                 Some(null) if cluster => Stdin::Null(null.as_fd()),
@@ -188,6 +202,14 @@ impl Plan {
             filter: self.filter,
         };
         process::spawn(&request, inherited)
+    }
+
+    /// Pins workers to other CPUs from here on, where they are pinned: a
+    /// worker could not be started on one that is gone.
+    pub(super) fn repin(&mut self, cpus: Vec<usize>) {
+        if !self.cpus.is_empty() {
+            self.cpus = cpus;
+        }
     }
 
     fn argv(&self, slot: u32, listeners: &Listeners) -> Vec<CString> {
@@ -221,6 +243,9 @@ impl Plan {
         set("NODE_APP_INSTANCE", &place.slot.to_string());
         if let Some(address) = place.notify {
             set("NOTIFY_SOCKET", address);
+            if let Some(timeout) = self.hang_timeout {
+                set("WATCHDOG_USEC", &timeout.as_micros().to_string());
+            }
         }
         for (name, value) in listeners.variables(self.dialects) {
             set(name, &value);

@@ -2,7 +2,9 @@
 
 use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
 use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
+use crate::sys::signals::send;
 
+use super::ends::End;
 use super::proof::LOOKS_A_TURN;
 use super::seconds::Seconds;
 use super::workers::Presence;
@@ -40,7 +42,7 @@ impl Shell {
             if worker.presence == Presence::Group {
                 worker.presence = Presence::after_reaping(worker.pid);
             }
-            if worker.presence == Presence::Nobody {
+            if worker.presence == Presence::Nobody && worker.has_ended {
                 self.events.push_back(Event::GroupGone(worker.id));
             }
         }
@@ -55,13 +57,24 @@ impl Shell {
     fn reaped(&mut self, Reaped { pid, exit }: Reaped, looks: &mut u32) {
         let exit = exit_of(exit);
         self.thread_gone(pid);
-        let Some(worker) = self.workers.reaped(pid) else {
+        let Some(id) = self.workers.of_pid(pid) else {
             log::trace!(pid; "reaped an orphan that {exit}");
             return;
         };
-        let id = worker.id;
-        // Its last word on its exec may be unread.
+        // Its last words may be unread: on its exec, and on who goes on in
+        // its place.
         self.read_report(id);
+        self.hear_last_words(id);
+        if self.workers.reaped(pid) {
+            self.main_ended(id, exit, looks);
+        } else {
+            log::debug!(pid; "the process that a worker began as {exit}");
+        }
+    }
+
+    /// A worker's main process has ended.
+    pub(super) fn main_ended(&mut self, id: WorkerId, exit: Exit, looks: &mut u32) {
+        self.manager.left(id);
         self.credit_exit(id, looks);
         self.lanes.change().exited(id);
         self.main_reaped(id, exit);
@@ -72,6 +85,9 @@ impl Shell {
     fn suspended(&mut self, pid: i32, suspended: bool) {
         if let Some(id) = self.workers.of_pid(pid) {
             self.lanes.change().suspend(id, suspended);
+            if !suspended {
+                self.watch(id);
+            }
         }
     }
 
@@ -79,28 +95,38 @@ impl Shell {
         let Some(worker) = self.workers.get(id) else {
             return;
         };
-        let (slot, pid, served) = (worker.slot, worker.pid, worker.served);
+        let (slot, pid, served) = (worker.slot, worker.main_pid(), worker.served);
+        let (killed, told) = (worker.killed, worker.end);
         if let Some(failure) = worker.failure {
             self.never_ran(id, slot, failure);
             return;
         }
         let age = now().since(worker.started);
-        let backgrounded = exit == Exit::Code(0)
-            && background::left_a_server(worker, age, &self.listeners, &self.lanes);
-        let awaited = self.lanes.awaits(id);
-        let memory = if self.closing.is_oom_kill(exit) {
-            ", out of memory by the kernel's count"
-        } else {
-            ""
+        let servers = match exit {
+            Exit::Code(0) => background::servers_left(worker, age, &self.listeners, &self.lanes),
+            Exit::Code(_) | Exit::Signal { .. } => Vec::new(),
         };
-        log::info!(slot, pid; "worker {exit} after {}{memory}", Seconds(age));
-        self.closing.note_exit(exit, self.supervisor.is_serving());
+        // It is no worker, so it is not to serve beside the workers either.
+        for server in &servers {
+            if let Err(error) = send(*server, Signal::TERM.number(), None) {
+                log::debug!(slot; "cannot end a server in the background: {error}");
+            }
+        }
+        let awaited = self.lanes.awaits(id);
+        let end = self.closing.end_of(exit, killed, now());
+        if let End::OutOfMemory { .. } = end {
+            log::error!(slot, pid; "worker {end}, after {}", Seconds(age));
+        } else {
+            log::info!(slot, pid; "worker {end} after {}", Seconds(age));
+        }
+        self.ends.insert(slot, told.unwrap_or(end));
+        self.closing.note_end(end, self.supervisor.is_serving());
         self.events.push_back(Event::Exited {
             worker: id,
             exit,
             served,
             awaited,
-            backgrounded,
+            backgrounded: !servers.is_empty(),
         });
     }
 
@@ -118,11 +144,14 @@ impl Shell {
         self.capture.forget(id);
         self.lanes.copies_closed(id, now());
         self.emptying.forget(id);
-        if let Some(worker) = self.workers.remove(id)
-            && let Some(notify) = &worker.notify
-        {
-            // As with its report, a child before its exec may hold a copy.
-            let _ = self.poller.remove(notify);
+        if let Some(worker) = self.workers.remove(id) {
+            // As with its report, a child before its exec may hold copies.
+            if let Some(notify) = &worker.notify {
+                let _ = self.poller.remove(notify);
+            }
+            if let Some(main) = &worker.main {
+                let _ = self.poller.remove(&main.handle);
+            }
         }
     }
 }

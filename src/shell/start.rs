@@ -21,18 +21,25 @@ use crate::sys::process::{self, Filter};
 use crate::sys::remote;
 use crate::sys::signals::SignalQueue;
 use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descriptors};
+use crate::table::Table;
 
-use super::Shell;
 use super::capture::{Availability, Capture, available, warn_of_one_worker};
+use super::client;
 use super::closing::Closing;
+use super::control::{Control, Facts};
 use super::cpus::Cpus;
 use super::emptying::Emptying;
+use super::hanging::Hanging;
 use super::lanes::Lanes;
 use super::listeners::Listeners;
 use super::log as own_log;
+use super::manager::Manager;
+use super::memory::Memory;
 use super::plan::Plan;
+use super::resizing::Resizing;
 use super::token::Token;
 use super::workers::Workers;
+use super::{Shell, now};
 
 /// The exit code of a command line that cannot be run as it stands.
 const USAGE: u8 = 2;
@@ -102,6 +109,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
         }
     };
     let config = match parsed.invocation {
+        Invocation::Verb(verb) => return client::run(&verb),
         Invocation::Help => return print(&config::help()),
         Invocation::Version => return print(&format!("clinit {}\n", env!("CARGO_PKG_VERSION"))),
         Invocation::Cpus(sizing) => {
@@ -119,8 +127,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
             describe(&error)
         );
     }
-    let names = variable(&environment, "LISTEN_FDNAMES").unwrap_or_default();
-    match shell(config, inherited, &handed_down, names) {
+    match shell(config, inherited, &handed_down, &environment) {
         Ok(shell) => {
             for note in parsed.notes {
                 log::log!(note.level, "{}", note.text);
@@ -134,7 +141,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
     }
 }
 
-fn print(text: &str) -> u8 {
+pub(super) fn print(text: &str) -> u8 {
     use std::io::Write;
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => 0,
@@ -150,43 +157,54 @@ fn shell(
     mut config: Config,
     inherited: Inherited,
     passed: &Range<i32>,
-    names: &str,
+    environment: &[(OsString, OsString)],
 ) -> Result<Shell, StartError> {
     let mode = config.policy.mode;
     let cluster = mode == Mode::Cluster;
     let adopted = if cluster {
+        let names = variable(environment, "LISTEN_FDNAMES").unwrap_or_default();
         adopt_listeners(passed, names)?
     } else {
         Vec::new()
     };
-    // As process 1 it is safe from what it does not expect.
-    let other_user = |credentials: &Credentials| credentials.uid != own_uid();
-    let may_be_told = inherited.is_pid1 || !config.credentials.as_ref().is_some_and(other_user);
-    let sharing = match config.share {
-        Share::Auto | Share::Slots => Sharing::Lanes,
-        Share::Queue | Share::Off => Sharing::OneQueue,
-    };
-    let arrivals = if may_be_told {
-        Arrivals::Told
-    } else {
-        Arrivals::Untold
-    };
-    let mut lanes = Lanes::new(sharing, arrivals).map_err(StartError::Loop)?;
+    let (mut lanes, may_be_told) = open_lanes(&config, inherited.is_pid1)?;
     let owner = config.credentials.as_ref().map(|it| it.uid);
     let sharing = (config.share, owner);
-    let listeners = Listeners::open(adopted, &config.listeners, sharing, &mut lanes)
-        .map_err(StartError::Bind)?;
+    let mut manager = if cluster {
+        Manager::new(environment, inherited.is_pid1)
+    } else {
+        // The child tells it itself.
+        Manager::none()
+    };
+    let listeners = Listeners::open(
+        adopted,
+        &config.listeners,
+        sharing,
+        &mut lanes,
+        &mut manager,
+    )
+    .map_err(StartError::Bind)?;
+    let poller = Poller::new().map_err(StartError::Loop)?;
+    // Before the CPUs are counted, so that no change is missed.
+    let mut resizing = Resizing::new(config.sizing, &poller);
     let pinned = if cluster {
         size(&mut config)
     } else {
         Vec::new()
     };
+    resizing.begin(config.policy.instances);
     let (capture, filter) = prepare_capture(&mut config, !listeners.is_empty());
     let supervisor = Supervisor::new(config.policy.clone());
     let ready = config.policy.ready;
+    let memory = Memory::new(config.max_memory);
+    let hang_timeout = config.policy.hang_timeout;
+    if let Some(timeout) = hang_timeout {
+        lanes.change().find_hung(timeout, now());
+    }
+    let facts = Facts::of(&config, &capture);
+    let socket = std::mem::take(&mut config.control);
     let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
-    let poller = Poller::new().map_err(StartError::Loop)?;
     let signals = SignalQueue::open().map_err(StartError::Loop)?;
     poller
         .add(&signals, Token::Signals.pack())
@@ -194,6 +212,11 @@ fn shell(
     poller
         .add(lanes.ends(), Token::Ends.pack())
         .map_err(StartError::Loop)?;
+    let control = if cluster {
+        Control::open(&socket, facts, &poller)
+    } else {
+        Control::closed(facts)
+    };
     if cluster {
         let workers = supervisor.instances();
         let program = plan.program().display();
@@ -210,20 +233,45 @@ fn shell(
         supervisor,
         plan,
         ready,
+        hang_timeout,
         listeners,
         lanes,
         may_be_told,
         capture,
         emptying: Emptying::default(),
         workers: Workers::default(),
+        resizing,
+        memory,
+        hanging: Hanging::default(),
+        ends: Table::new(),
         events: [].into(),
         unreaped: false,
         sweep: None,
         exhausted: 0,
         looked_for_masters: false,
+        control,
+        manager,
         closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })
+}
+
+/// No lanes yet, and whether their arrivals may be told.
+fn open_lanes(config: &Config, is_pid1: bool) -> Result<(Lanes, bool), StartError> {
+    // As process 1 it is safe from what it does not expect.
+    let other_user = |credentials: &Credentials| credentials.uid != own_uid();
+    let may_be_told = is_pid1 || !config.credentials.as_ref().is_some_and(other_user);
+    let sharing = match config.share {
+        Share::Auto | Share::Slots => Sharing::Lanes,
+        Share::Queue | Share::Off => Sharing::OneQueue,
+    };
+    let arrivals = if may_be_told {
+        Arrivals::Told
+    } else {
+        Arrivals::Untold
+    };
+    let lanes = Lanes::new(sharing, arrivals).map_err(StartError::Loop)?;
+    Ok((lanes, may_be_told))
 }
 
 /// Finds out whether clinit can take part in the workers' calls, and how.
@@ -346,7 +394,7 @@ fn passed_descriptors(environment: &[(OsString, OsString)]) -> Range<i32> {
     FIRST_PASSED..FIRST_PASSED.saturating_add(count.unwrap_or(0))
 }
 
-fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
+pub(super) fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
     let found = environment
         .iter()
         .find(|(known, _)| known == OsStr::new(name));

@@ -13,6 +13,14 @@ pub(super) enum Token {
     Notify(WorkerId),
     /// A worker's calls of `bind` and `listen`.
     Calls(WorkerId),
+    /// The files that say how many CPUs there are.
+    Cpus,
+    /// The control socket.
+    Control,
+    /// Somebody who talks to it.
+    Client(u32),
+    /// The process that has become a worker's main process.
+    Main(WorkerId),
     /// The ends of lanes.
     Ends,
 }
@@ -24,7 +32,11 @@ impl Token {
             Self::Report(worker) => (1, worker.index()),
             Self::Notify(worker) => (2, worker.index()),
             Self::Calls(worker) => (3, worker.index()),
-            Self::Ends => (4, 0),
+            Self::Cpus => (4, 0),
+            Self::Control => (8, 0),
+            Self::Client(client) => (9, client),
+            Self::Main(worker) => (10, worker.index()),
+            Self::Ends => (11, 0),
         };
         kind << 32 | u64::from(index)
     }
@@ -37,7 +49,11 @@ impl Token {
             1 => Some(Self::Report(worker)),
             2 => Some(Self::Notify(worker)),
             3 => Some(Self::Calls(worker)),
-            4 => Some(Self::Ends),
+            4 => Some(Self::Cpus),
+            8 => Some(Self::Control),
+            9 => Some(Self::Client(index)),
+            10 => Some(Self::Main(worker)),
+            11 => Some(Self::Ends),
             _ => None,
         }
     }

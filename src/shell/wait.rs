@@ -4,23 +4,19 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use crate::supervisor::policy::Ready;
 use crate::supervisor::{Arrival, Event, Signal, Time, WorkerId};
 use crate::sys::binding::EIO;
 use crate::sys::errno::describe;
-use crate::sys::notify::{self, Datagram};
-use crate::sys::proc;
 use crate::sys::process::{Report, SpawnFailure, Step, read_report};
 use crate::sys::signals::send_group;
-use crate::sys::start::own_uid;
 
 use super::token::Token;
-use super::workers::{Presence, Worker};
+use super::workers::Presence;
 use super::{Shell, now};
 
 /// How much of one worker's talk is listened to before the others', and how
 /// many signals are taken in before children are reaped and deadlines met.
-const MOST_A_TURN: u32 = 64;
+pub(super) const MOST_A_TURN: u32 = 64;
 
 /// How long to wait where waiting fails.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +30,11 @@ impl Shell {
             self.lanes.ports.next_look(),
             self.lanes.next_revival(),
             self.emptying.next_look(),
+            self.resizing.next_look(),
+            self.lanes.ports.next_look_for_hung(),
+            self.memory.next_look(),
+            self.control.paused_until(),
+            self.manager.next_deadline(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -57,6 +58,10 @@ impl Shell {
                 Some(Token::Report(worker)) => self.read_report(worker),
                 Some(Token::Notify(worker)) => self.read_notify(worker),
                 Some(Token::Calls(worker)) => self.answer_calls(worker),
+                Some(Token::Cpus) => self.count_cpus(),
+                Some(Token::Control) => self.accept_clients(),
+                Some(Token::Client(client)) => self.serve_client(client),
+                Some(Token::Main(worker)) => self.look_at_main(worker),
                 Some(Token::Ends) => self.lanes.look_for_ends(now()),
                 None => {}
             }
@@ -178,16 +183,6 @@ impl Shell {
             errno: error.raw_os_error().unwrap_or(EIO),
         });
     }
-
-    fn read_notify(&mut self, id: WorkerId) {
-        let worker_uid = self.plan.uid();
-        if let Some(worker) = self.workers.get_mut(id)
-            && says_ready(worker, worker_uid)
-            && self.ready != Ready::Listen
-        {
-            self.events.push_back(Event::Ready(id));
-        }
-    }
 }
 
 /// What reading signals brought, as far as it matters to the queues.
@@ -199,52 +194,4 @@ pub(super) enum Read {
     Arrivals,
     /// There may be more to read.
     NotAll,
-}
-
-/// Reads what a worker says and returns whether `READY=1` was in it, from
-/// someone who may say so (`sd_notify(3)`).
-fn says_ready(worker: &mut Worker, worker_uid: Option<u32>) -> bool {
-    let mut buffer = [0; notify::LONGEST];
-    let mut ready = false;
-    for _ in 0..MOST_A_TURN {
-        let Some(socket) = &worker.notify else {
-            break;
-        };
-        let datagram = match socket.receive(&mut buffer) {
-            Ok(Some(datagram)) => datagram,
-            Ok(None) => break,
-            Err(error) => {
-                log::warn!("cannot read a notification: {error}");
-                break;
-            }
-        };
-        if datagram.truncated {
-            ignore(worker, &datagram, "it is too long");
-        } else if !is_trusted(worker, &datagram, worker_uid) {
-            ignore(worker, &datagram, "it comes from another user");
-        } else {
-            let text = buffer.get(..datagram.length).unwrap_or_default();
-            let mut lines = text.split(|&byte| byte == b'\n');
-            ready |= lines.any(|line| line == b"READY=1");
-        }
-    }
-    ready
-}
-
-/// The sender may be anyone who has seen the address, in /proc/net/unix say.
-/// Its pid may be gone by now, so its uid decides; the worker's own processes
-/// may have changed theirs.
-fn is_trusted(worker: &Worker, datagram: &Datagram, worker_uid: Option<u32>) -> bool {
-    let uid = datagram.uid;
-    [Some(0), Some(own_uid()), worker_uid].contains(&Some(uid))
-        || datagram.pid == worker.pid
-        || proc::process(datagram.pid).is_some_and(|process| process.group == worker.pid)
-}
-
-/// Says so once: whoever sends much of it must not fill the log.
-fn ignore(worker: &mut Worker, datagram: &Datagram, why: &str) {
-    let (slot, pid, uid) = (worker.slot, datagram.pid, datagram.uid);
-    if !std::mem::replace(&mut worker.was_ignored, true) {
-        log::warn!(slot, pid, uid; "a notification is ignored: {why}");
-    }
 }

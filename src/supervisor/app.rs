@@ -3,6 +3,7 @@
 mod backoff;
 mod departing;
 mod exits;
+mod hanging;
 mod owner;
 mod replacing;
 mod rest;
@@ -179,55 +180,6 @@ impl App {
                 renewal,
             };
             turn.act(Action::Admit(worker));
-        }
-    }
-
-    /// The worker says that it is alive.
-    pub(super) fn alive(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
-        let Some(timeout) = self.policy.hang_timeout else {
-            return;
-        };
-        for slot in &mut self.slots {
-            if let State::Ready {
-                worker: of,
-                hung_at,
-                ..
-            } = &mut slot.state
-                && *of == worker
-            {
-                *hung_at = Some(turn.now.time + timeout);
-            }
-        }
-    }
-
-    /// Ends a worker that does nothing any more: its connections wait for the
-    /// next one. What it has begun is lost, and nobody could have had that.
-    pub(super) fn hung(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
-        for number in 0..self.slots.len() {
-            let Some(Slot {
-                state: State::Ready { worker: of, .. },
-                ..
-            }) = self.slots.get(number)
-            else {
-                continue;
-            };
-            if *of == worker {
-                turn.note(Note::Hung(worker));
-                let retry_at = turn.now.time;
-                self.vacate_later(
-                    number,
-                    departing::Manner::Untold,
-                    Next::Retry { retry_at },
-                    turn,
-                );
-                if let Some(Slot {
-                    state: State::Departing { departing, .. },
-                    ..
-                }) = self.slots.get_mut(number)
-                {
-                    departing.kill(turn);
-                }
-            }
         }
     }
 

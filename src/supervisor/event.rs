@@ -137,8 +137,9 @@ pub enum Event {
     Emptied(WorkerId),
     /// The worker says that it is on its way out.
     Stopping(WorkerId),
-    /// The worker says that it is alive.
-    Alive(WorkerId),
+    /// The worker says that it is alive, and is hung unless it says so again
+    /// within this time; without one it may fall silent.
+    Alive(WorkerId, Option<Duration>),
     /// The worker takes nothing of what waits for it, or says that it hangs.
     Hung(WorkerId),
     /// The worker is to be replaced.

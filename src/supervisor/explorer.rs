@@ -244,7 +244,8 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
         ],
         Theme::Reloads | Theme::Rolls => &[(Signal::TERM, false), (Signal::HUP, false)],
         Theme::ReloadsAndScales => &[(Signal::HUP, false), (Signal::TTIN, false)],
-        Theme::Resizes | Theme::Wear => &[(Signal::TERM, false)],
+        Theme::Resizes => &[(Signal::TERM, false)],
+        Theme::Wear => &[(Signal::TERM, false), (Signal::TSTP, false)],
         Theme::Owner => &[(Signal::HUP, false)],
     };
     events.extend(signals.iter().map(|&(signal, from_kernel)| {
@@ -321,7 +322,8 @@ fn news(worker: WorkerId, theme: Theme) -> Vec<Event> {
             exit(0, Served::Unknown, false, true),
         ]),
         Theme::Wear => events.extend([
-            Event::Alive(worker),
+            Event::Alive(worker, Some(STEP)),
+            Event::Alive(worker, None),
             Event::Hung(worker),
             Event::Stopping(worker),
             Event::Worn(worker, Wear::Memory),

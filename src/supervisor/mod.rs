@@ -53,6 +53,7 @@ mod slot;
 #[cfg(test)]
 mod table;
 mod time;
+mod view;
 
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ use policy::{Mode, Policy};
 pub use signal::Signal;
 use signals::Meaning;
 pub use time::{Now, Time};
+pub use view::{Doing, View};
 
 /// The signals that end a process which does not expect them, and are sent to
 /// that end.
@@ -186,6 +188,12 @@ impl Supervisor {
         matches!(self.phase, Phase::Serving | Phase::Leaving { .. })
     }
 
+    /// Whether [`Event::Emptied`] is awaited of a worker.
+    #[must_use]
+    pub fn is_emptying(&self, worker: WorkerId) -> bool {
+        self.apps.iter().any(|app| app.is_emptying(worker))
+    }
+
     /// How many workers there are to be.
     #[must_use]
     pub fn instances(&self) -> u32 {
@@ -224,7 +232,9 @@ impl Supervisor {
                 self.each_app(|app| app.exited(worker, ended, serving, turn));
             }
             Event::GroupGone(worker) => self.each_app(|app| app.group_gone(worker, turn)),
-            Event::Alive(worker) => self.each_app(|app| app.alive(worker, turn)),
+            Event::Alive(worker, timeout) => {
+                self.each_app(|app| app.alive(worker, timeout, turn.now.time));
+            }
             Event::Extended(worker, by) => {
                 self.each_app(|app| app.extended(worker, by, turn.now.time));
             }
@@ -309,7 +319,10 @@ impl Supervisor {
             Meaning::ScaleUp => self.grant_if_serving(Request::Scale(Scale::By(1)), turn),
             Meaning::ScaleDown => self.grant_if_serving(Request::Scale(Scale::By(-1)), turn),
             Meaning::Suspend => {
-                self.each_app(|app| app.forward(Target::Group, Signal::STOP, None, turn));
+                self.each_app(|app| {
+                    app.forward(Target::Group, Signal::STOP, None, turn);
+                    app.wait_for_no_life();
+                });
                 turn.act(Action::SuspendSelf);
             }
             Meaning::Resume => {

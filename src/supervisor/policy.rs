@@ -119,6 +119,7 @@ pub struct Policy {
     /// jitter, is replaced.
     pub max_lifetime: Option<Duration>,
     /// A worker that says it is alive, and then not for this long, is hung.
+    /// Kept by the shell: a worker may ask for another time of its own.
     pub hang_timeout: Option<Duration>,
     /// From TERM to KILL for what is left of the tree at the end.
     pub orphan_grace: Duration,

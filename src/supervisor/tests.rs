@@ -568,3 +568,52 @@ fn stopped(actions: &[Action], worker: WorkerId) -> bool {
         value: None,
     })
 }
+
+#[test]
+fn a_worker_that_stops_saying_that_it_is_alive_is_killed() {
+    let mut story = Story::new(policy());
+    let [first, second] = [WorkerId(0), WorkerId(1)];
+    let _ = story.tell(Event::Ready(first));
+    let _ = story.tell(Event::Ready(second));
+    assert!(!hung(&story.wait(9 * STEP), first), "it never said so");
+    let _ = story.tell(Event::Alive(first, Some(2 * STEP)));
+    assert!(!hung(&story.wait(STEP), first));
+    let _ = story.tell(Event::Alive(first, Some(2 * STEP)));
+    assert!(!hung(&story.wait(STEP), first));
+    assert!(hung(&story.wait(STEP), first));
+    assert_eq!(spawns(&story.exit(0, 1, false)), 1, "at once");
+    // And one that takes its word back, or is stopped, is not.
+    let _ = story.tell(Event::Alive(second, Some(STEP)));
+    let _ = story.tell(Event::Alive(second, None));
+    assert!(!hung(&story.wait(9 * STEP), second));
+    let _ = story.tell(Event::Alive(second, Some(STEP)));
+    let _ = story.signal(Signal::TSTP);
+    assert!(!hung(&story.wait(9 * STEP), second));
+}
+
+#[test]
+fn a_worker_that_hangs_as_soon_as_it_is_ready_has_failed() {
+    let mut story = Story::new(policy());
+    let _ = story.tell(Event::Ready(WorkerId(0)));
+    assert!(hung(&story.tell(Event::Hung(WorkerId(0))), WorkerId(0)));
+    assert_eq!(spawns(&story.exit(0, 1, false)), 0, "not at once");
+    assert_eq!(spawns(&story.wait(2 * STEP)), 1);
+}
+
+#[test]
+fn a_hung_worker_that_is_not_to_be_restarted_is_not() {
+    let mut story = Story::new(Policy {
+        instances: 1,
+        restart: Restart::Never,
+        ..policy()
+    });
+    let _ = story.tell(Event::Ready(WorkerId(0)));
+    let _ = story.tell(Event::Hung(WorkerId(0)));
+    assert_eq!(spawns(&story.exit(0, 1, false)), 0);
+    let end = story.tell(Event::TreeGone);
+    assert_eq!(exit_code(&end), Some(137));
+}
+
+fn hung(actions: &[Action], worker: WorkerId) -> bool {
+    actions.contains(&Action::Note(Note::Hung(worker)))
+}

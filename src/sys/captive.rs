@@ -70,7 +70,7 @@ impl Captive {
         let request = SpawnRequest {
             argv: &argv,
             env: &env,
-            listen_pid: false,
+            own_pid: &[],
             descriptors: &[],
             stdin: Stdin::Inherit,
             group: Group::New,

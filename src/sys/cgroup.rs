@@ -36,11 +36,13 @@ pub struct Quota {
 
 const CPU: Hierarchy = Hierarchy::Controller("cpu");
 const MEMORY: Hierarchy = Hierarchy::Controller("memory");
+const CPUSET: Hierarchy = Hierarchy::Controller("cpuset");
 const PIDS: Hierarchy = Hierarchy::Controller("pids");
 
 const V2_QUOTA: &str = "cpu.max";
 const V1_QUOTA: &str = "cpu.cfs_quota_us";
 const V1_PERIOD: &str = "cpu.cfs_period_us";
+const CPUS: &str = "cpuset.cpus";
 
 /// Version 1 says "unlimited" with the largest multiple of a page in 63 bits.
 const UNLIMITED: u64 = 1 << 62;
@@ -55,6 +57,18 @@ pub fn cpu_quotas(root: &Root) -> Vec<Quota> {
         .into_iter()
         .filter_map(|group| v1_quota(&group));
     v2.chain(v1).collect()
+}
+
+/// The files that say what this process may use of the CPUs: those of its
+/// quotas, and those that its affinity mask follows.
+#[must_use]
+pub fn cpu_files(root: &Root) -> Vec<PathBuf> {
+    files(root, Hierarchy::Unified, V2_QUOTA)
+        .chain(files(root, Hierarchy::Unified, CPUS))
+        .chain(files(root, CPU, V1_QUOTA))
+        .chain(files(root, CPU, V1_PERIOD))
+        .chain(files(root, CPUSET, CPUS))
+        .collect()
 }
 
 /// The smallest memory limit, in bytes, and the file that says so.

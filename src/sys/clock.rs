@@ -7,6 +7,15 @@ pub fn monotonic_ms() -> u64 {
     milliseconds(read(libc::CLOCK_MONOTONIC))
 }
 
+/// Microseconds of the monotonic clock, as other processes see it.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    let time = read(libc::CLOCK_MONOTONIC);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000 + nanoseconds / 1000
+}
+
 /// Milliseconds since 1970, as the wall clock has it. May jump.
 #[must_use]
 pub fn realtime_ms() -> u64 {

@@ -1,11 +1,14 @@
-//! Handshakes under way, as the kernel lists sockets (`sock_diag(7)`).
+//! TCP sockets of this network namespace, as the kernel lists them
+//! (`sock_diag(7)`).
 //!
 //! A handshake that has begun keeps the listener it began with, wherever new
 //! ones go. So a listener that is steered away from is empty only once those
-//! have ended that were under way then.
+//! have ended that were under way then. And whether a server owes its client
+//! an answer shows in what has come and gone on the connection.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -16,43 +19,143 @@ const DUMP: u16 = 0x300;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 
-/// `TCP_SYN_RECV` of `net/tcp_states.h`, as a bit.
-const SYN_RECEIVED: u32 = 1 << 3;
+/// States of `net/tcp_states.h`.
+const ESTABLISHED: u8 = 1;
+const SYN_RECEIVED: u8 = 3;
+const CLOSE_WAIT: u8 = 8;
+const LISTEN: u8 = 10;
+
+/// The attribute `INET_DIAG_INFO`: a `struct tcp_info`.
+const INFO: u16 = 2;
 
 /// Where the parts of a message begin: `struct nlmsghdr` is 16 bytes, and
 /// `struct inet_diag_msg` begins with family, state, timer and retransmissions.
 const HEADER: usize = 16;
+const STATE: usize = 1;
 const SOCKET_ID: usize = 4;
 const SOCKET_ID_LENGTH: usize = 36;
+const RECEIVE_QUEUE: usize = 56;
+const SEND_QUEUE: usize = 60;
+const INODE: usize = 68;
+const ATTRIBUTES: usize = 72;
 
-/// The most that one look takes in; beyond, it is a flood and not clients.
-const MOST_HANDSHAKES: usize = 4096;
+/// Where the parts of `struct tcp_info` begin.
+const LAST_SENT: usize = 44;
+const LAST_RECEIVED: usize = 52;
+const ROUND_TRIP: usize = 68;
+const BYTES_RECEIVED: usize = 128;
+const SEGMENTS_SENT: usize = 156;
 
-/// A handshake: both addresses and ports, as the kernel has them.
+/// A handshake, or what has come of it: both addresses and ports, as the kernel has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handshake([u8; SOCKET_ID_LENGTH]);
 
-/// The handshakes that are under way at a local port, of IPv4 and IPv6.
+impl Default for Handshake {
+    fn default() -> Self {
+        Self([0; SOCKET_ID_LENGTH])
+    }
+}
+
+/// A connection that both sides can still write to, or that the client has
+/// closed or said its last on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its addresses and ports, which the handshake had.
+    pub id: Handshake,
+    /// The socket's inode; 0 where no process has it: it is not accepted yet.
+    pub inode: u64,
+    /// Bytes that the server has not read.
+    pub unread: u32,
+    /// Bytes that the client has not confirmed.
+    pub unsent: u32,
+    /// Since the connection was made or, if that was later, since something
+    /// last came; in the kernel's ticks, of 1 to 10 ms.
+    pub quiet_in: Duration,
+    /// Likewise, since something last went out.
+    pub quiet_out: Duration,
+    /// How long an answer of the client's own kernel takes.
+    pub round_trip: Duration,
+    /// Whether anything has come.
+    pub has_received: bool,
+    /// Whether anything has gone out.
+    pub has_sent: bool,
+}
+
+/// A socket of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// Not a connection yet.
+    Handshake(Handshake),
+    /// A connection.
+    Connection(Connection),
+}
+
+/// Shows the handshakes and connections whose local port this is, of IPv4 and
+/// IPv6.
 ///
 /// # Errors
 ///
 /// Those of `socket(2)` and `recv(2)`: where there is no such socket family,
 /// or a container engine's profile refuses it.
-pub fn handshakes(port: u16) -> io::Result<Vec<Handshake>> {
+pub fn each_at_port(port: u16, mut show: impl FnMut(Socket)) -> io::Result<()> {
+    dump(
+        &[SYN_RECEIVED, ESTABLISHED, CLOSE_WAIT],
+        port,
+        &mut |body| {
+            if let Some(socket) = socket(body) {
+                show(socket);
+            }
+        },
+    )
+}
+
+/// The connections at a local port that nobody has accepted.
+///
+/// # Errors
+///
+/// As [`each_at_port`].
+pub fn waiting(port: u16) -> io::Result<Vec<Handshake>> {
     let mut found = Vec::new();
+    each_at_port(port, |socket| {
+        if let Socket::Connection(Connection { id, inode: 0, .. }) = socket {
+            found.push(id);
+        }
+    })?;
+    Ok(found)
+}
+
+/// The inodes and ports of all sockets that listen.
+///
+/// # Errors
+///
+/// As [`each_at_port`].
+pub fn listening() -> io::Result<Vec<(u64, u16)>> {
+    let mut found = Vec::new();
+    dump(&[LISTEN], 0, &mut |body| {
+        if let (Some(inode), Some(port)) = (number(body, INODE), array(body, SOCKET_ID)) {
+            found.push((inode.into(), u16::from_be_bytes(port)));
+        }
+    })?;
+    Ok(found)
+}
+
+/// Shows the `struct inet_diag_msg` of each socket in one of these states,
+/// and at this port if it is not 0.
+fn dump(states: &[u8], port: u16, show: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    let states = states.iter().fold(0, |bits, state| bits | 1 << state);
+    let mut buffer = vec![0; 32 * 1024];
     for family in [libc::AF_INET, libc::AF_INET6] {
         let socket = open()?;
-        ask(&socket, u8::try_from(family).unwrap_or(0), port)?;
-        let mut buffer = vec![0; 32 * 1024];
+        ask(&socket, u8::try_from(family).unwrap_or(0), states, port)?;
         loop {
             let length = receive(&socket, &mut buffer)?;
             let answer = buffer.get(..length).unwrap_or_default();
-            if length == 0 || take_in(answer, &mut found)? || found.len() >= MOST_HANDSHAKES {
+            if length == 0 || take_in(answer, show)? {
                 break;
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn open() -> io::Result<OwnedFd> {
@@ -66,7 +169,7 @@ fn open() -> io::Result<OwnedFd> {
 }
 
 /// `struct inet_diag_req_v2`, behind its header.
-fn ask(socket: &OwnedFd, family: u8, port: u16) -> io::Result<()> {
+fn ask(socket: &OwnedFd, family: u8, states: u32, port: u16) -> io::Result<()> {
     let mut request = Vec::with_capacity(72);
     request.extend(72_u32.to_ne_bytes());
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -75,10 +178,10 @@ fn ask(socket: &OwnedFd, family: u8, port: u16) -> io::Result<()> {
     request.extend([
         family,
         libc::IPPROTO_TCP.cast_unsigned().to_le_bytes()[0],
-        0,
+        1 << (INFO - 1),
         0,
     ]);
-    request.extend(SYN_RECEIVED.to_ne_bytes());
+    request.extend(states.to_ne_bytes());
     request.extend(port.to_be_bytes());
     request.resize(72, 0);
     // SAFETY: the request is readable for its length.
@@ -112,9 +215,8 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Takes in the messages of one part; returns whether it was the last.
-fn take_in(mut part: &[u8], found: &mut Vec<Handshake>) -> io::Result<bool> {
-    while let (Some(length), Some(kind)) = (array(part, 0), array(part, 4)) {
-        let length = u32::from_ne_bytes(length) as usize;
+fn take_in(mut part: &[u8], show: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+    while let (Some(length), Some(kind)) = (number(part, 0), array(part, 4)) {
         match u16::from_ne_bytes(kind) {
             DONE => return Ok(true),
             ERROR => {
@@ -123,14 +225,50 @@ fn take_in(mut part: &[u8], found: &mut Vec<Handshake>) -> io::Result<bool> {
             }
             _ => {}
         }
-        if let Some(id) = array(part, HEADER + SOCKET_ID) {
-            found.push(Handshake(id));
-        }
+        let length = (length as usize).max(HEADER);
+        show(part.get(HEADER..length).unwrap_or_default());
         // Messages begin at multiples of 4.
-        let next = length.max(HEADER).next_multiple_of(4);
-        part = part.get(next..).unwrap_or_default();
+        part = part.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(false)
+}
+
+/// What is told of a socket; none where that is cut off.
+fn socket(body: &[u8]) -> Option<Socket> {
+    let state = *body.get(STATE)?;
+    if state == SYN_RECEIVED {
+        return Some(Socket::Handshake(Handshake(array(body, SOCKET_ID)?)));
+    }
+    let info = attribute(body.get(ATTRIBUTES..)?, INFO)?;
+    let milliseconds = |at| number(info, at).map(|ms| Duration::from_millis(ms.into()));
+    // The end of what the client says counts as a byte.
+    let end = u32::from(state == CLOSE_WAIT);
+    Some(Socket::Connection(Connection {
+        id: Handshake(array(body, SOCKET_ID)?),
+        inode: number(body, INODE)?.into(),
+        unread: number(body, RECEIVE_QUEUE)?.saturating_sub(end),
+        unsent: number(body, SEND_QUEUE)?,
+        quiet_in: milliseconds(LAST_RECEIVED)?,
+        quiet_out: milliseconds(LAST_SENT)?,
+        round_trip: Duration::from_micros(number(info, ROUND_TRIP)?.into()),
+        has_received: u64::from_ne_bytes(array(info, BYTES_RECEIVED)?) > 0,
+        has_sent: number(info, SEGMENTS_SENT)? > 0,
+    }))
+}
+
+/// The value of an attribute of this kind (`struct rtattr`).
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(array(attributes, 0)?)).max(4);
+        if u16::from_ne_bytes(array(attributes, 2)?) == wanted {
+            return attributes.get(4..length);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+fn number(bytes: &[u8], from: usize) -> Option<u32> {
+    array(bytes, from).map(u32::from_ne_bytes)
 }
 
 fn array<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
@@ -138,76 +276,4 @@ fn array<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
-
-    use super::*;
-
-    #[test]
-    fn a_port_with_no_handshake_under_way_has_none() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let _client = TcpStream::connect(address).unwrap();
-        assert_eq!(handshakes(address.port()).unwrap(), Vec::new());
-    }
-
-    /// With `TCP_DEFER_ACCEPT` a handshake is under way until the client has
-    /// said something.
-    #[test]
-    fn a_handshake_under_way_is_listed_until_it_is_over() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let seconds = 60_i32;
-        // SAFETY: TCP_DEFER_ACCEPT reads an int, which lives through the call.
-        let result = unsafe {
-            libc::setsockopt(
-                listener.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_DEFER_ACCEPT,
-                (&raw const seconds).cast(),
-                4,
-            )
-        };
-        assert_eq!(result, 0);
-        let mut clients = [(); 2].map(|()| TcpStream::connect(address).unwrap());
-        let both = handshakes(address.port()).unwrap();
-        assert_eq!(both.len(), 2);
-        clients[0].write_all(b"x").unwrap();
-        let _ = listener.accept().unwrap();
-        let one = handshakes(address.port()).unwrap();
-        assert!(one.len() == 1 && both.contains(&one[0]));
-    }
-
-    #[test]
-    fn messages_are_taken_in_and_a_mangled_one_ends_the_part() {
-        let message = |kind: u16, body: &[u8]| {
-            let length = u32::try_from(HEADER + body.len()).unwrap();
-            let mut bytes = length.to_ne_bytes().to_vec();
-            bytes.extend(kind.to_ne_bytes());
-            bytes.extend([0; 10]);
-            bytes.extend(body);
-            bytes
-        };
-        let socket = |port: u8| {
-            let mut body = vec![2, 3, 0, 0];
-            body.extend([port; SOCKET_ID_LENGTH]);
-            message(SOCK_DIAG_BY_FAMILY, &body)
-        };
-        let mut found = Vec::new();
-        let part = [socket(1), socket(2)].concat();
-        assert!(!take_in(&part, &mut found).unwrap());
-        assert_eq!(found.len(), 2);
-        let part = [socket(3), message(DONE, &[0; 4])].concat();
-        assert!(take_in(&part, &mut found).unwrap());
-        assert_eq!(found.len(), 3);
-        let error = message(ERROR, &(-libc::EPERM).to_ne_bytes());
-        assert_eq!(
-            take_in(&error, &mut found).unwrap_err().raw_os_error(),
-            Some(libc::EPERM)
-        );
-        for length in 0..part.len() {
-            let _ = take_in(&part[..length], &mut found);
-        }
-    }
-}
+mod tests;

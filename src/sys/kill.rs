@@ -65,7 +65,7 @@ pub fn stop_self() {
     unsafe { libc::raise(libc::SIGSTOP) };
 }
 
-fn sent(result: Result<(), Errno>) -> io::Result<()> {
+pub(super) fn sent(result: Result<(), Errno>) -> io::Result<()> {
     match result {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(errno) => Err(errno.into()),
@@ -81,7 +81,7 @@ fn kill(target: i32, number: i32) -> Result<(), Errno> {
 
 /// `siginfo_t` as the kernel reads it of a queued signal: 128 bytes.
 #[repr(C)]
-struct QueuedInfo {
+pub(super) struct QueuedInfo {
     number: i32,
     errno: i32,
     code: i32,
@@ -94,17 +94,23 @@ struct QueuedInfo {
 
 const _: () = assert!(size_of::<QueuedInfo>() == size_of::<libc::siginfo_t>());
 
+impl QueuedInfo {
+    pub(super) fn new(number: i32, value: u64) -> Self {
+        Self {
+            number,
+            errno: 0,
+            code: libc::SI_QUEUE,
+            _padding: 0,
+            pid: std::process::id(),
+            uid: own_uid(),
+            value,
+            _rest: [0; 12],
+        }
+    }
+}
+
 fn queue(pid: i32, number: i32, value: u64) -> Result<(), Errno> {
-    let info = QueuedInfo {
-        number,
-        errno: 0,
-        code: libc::SI_QUEUE,
-        _padding: 0,
-        pid: std::process::id(),
-        uid: own_uid(),
-        value,
-        _rest: [0; 12],
-    };
+    let info = QueuedInfo::new(number, value);
     // SAFETY: `info` is as large as the kernel's siginfo_t, all of it
     // initialised.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, number, &raw const info) };

@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod lane;
+mod late;
 mod unix;
 
 use std::ffi::c_int;
@@ -24,6 +25,7 @@ pub use address::Address;
 use address::{Transport, describe_local};
 pub use error::BindError;
 pub use lane::Instruction;
+pub use late::Late;
 use unix::OwnPath;
 
 /// How many connections may wait for a worker. The kernel takes the smaller
@@ -41,6 +43,8 @@ pub struct Listener {
     local: SockAddr,
     transport: Transport,
     path: Option<OwnPath>,
+    /// Whether somebody has it who is no worker.
+    is_others_too: bool,
 }
 
 /// Makes a listening socket.
@@ -83,7 +87,9 @@ pub fn adopt(descriptor: OwnedFd) -> io::Result<Listener> {
         return Err(Errno::EINVAL.into());
     }
     // Whoever made its path removes it.
-    Listener::new(socket, None)
+    let mut adopted = Listener::new(socket, None)?;
+    adopted.leave_to_others();
+    Ok(adopted)
 }
 
 /// Every address of either family, in one socket where the machine has IPv6.
@@ -143,7 +149,14 @@ impl Listener {
             local,
             transport,
             path,
+            is_others_too: false,
         })
+    }
+
+    /// Somebody else has it too, who is no worker and goes on with it: it is
+    /// not to be [closed for late clients](Self::keep_out).
+    pub fn leave_to_others(&mut self) {
+        self.is_others_too = true;
     }
 
     /// The IP address and port that it is bound to.
@@ -174,6 +187,12 @@ impl Listener {
     #[must_use]
     pub fn counts_its_queue(&self) -> bool {
         matches!(self.transport, Transport::Tcp)
+    }
+
+    /// Whether connections wait at it that only workers will take.
+    #[must_use]
+    pub fn has_queue_of_its_own(&self) -> bool {
+        !self.is_others_too && !matches!(self.transport, Transport::Udp)
     }
 
     /// How many connections wait to be accepted. For anything but TCP the

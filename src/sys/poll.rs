@@ -63,6 +63,18 @@ impl Poller {
         Ok(self.0.add(fd, EpollEvent::new(end, token))?)
     }
 
+    /// Has `fd`, which is watched, reported for room to write as well, or not
+    /// any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of `epoll_ctl(2)`.
+    pub fn watch_room(&self, fd: impl AsFd, token: u64, wanted: bool) -> io::Result<()> {
+        let mut flags = EpollFlags::EPOLLIN;
+        flags.set(EpollFlags::EPOLLOUT, wanted);
+        Ok(self.0.modify(fd, &mut EpollEvent::new(flags, token))?)
+    }
+
     /// Stops watching `fd`.
     ///
     /// # Errors

@@ -4,7 +4,9 @@
 //! processes come and go, `hidepid` hides those of other users, and /proc may
 //! be missing. What cannot be read is left out.
 
+mod memory;
 mod sockets;
+mod usage;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -13,7 +15,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::guise::Guise;
+pub use memory::{proportional_bytes, resident_bytes};
 pub use sockets::{certain_socket_inodes, known_socket_inodes, listening_inodes, socket_inodes};
+pub use usage::{Usage, usage};
 
 /// A process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use child::Child;
 pub(super) use child::set_parent_death_signal;
 pub(super) use credentials::{take_on, to_take_on};
 pub(super) use reap::wait_for_one;
-pub use reap::{Change, NoChildren, RawExit, Reaped, has_children, reap};
+pub use reap::{Change, NoChildren, RawExit, Reaped, has_children, is_child, reap};
 #[cfg(test)]
 pub(super) use reap::{look_at_change, wait_for_change, wait_for_group};
 
@@ -34,8 +34,9 @@ pub struct SpawnRequest<'a> {
     pub argv: &'a [CString],
     /// The whole environment, as `NAME=value`.
     pub env: &'a [CString],
-    /// Adds `LISTEN_PID`, the child's own pid, to the environment.
-    pub listen_pid: bool,
+    /// Adds variables of these names to the environment, whose value is the
+    /// child's own pid.
+    pub own_pid: &'a [&'a str],
     /// What the child finds as descriptors 3, 4, …
     pub descriptors: &'a [BorrowedFd<'a>],
     /// What the child finds as descriptor 0.

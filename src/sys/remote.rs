@@ -231,7 +231,7 @@ pub fn duplicate(process: i32, descriptor: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// The descriptor that a call has just opened.
-fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+pub(super) fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     let descriptor = RawFd::try_from(Errno::result(result)?).map_err(|_| Errno::EBADF)?;
     // SAFETY: it was just opened, and nothing else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })

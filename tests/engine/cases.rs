@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(8);
 
 /// A FROM scratch image whose ENTRYPOINT is `/clinit` with these arguments;
 /// `/server` is the demo, `/fixture` the fixture worker.
-fn image(engine: &Engine, name: &str, arguments: &str) {
+pub(crate) fn image(engine: &Engine, name: &str, arguments: &str) {
     let words = arguments.split(' ').map(|word| format!(",\"{word}\""));
     let dockerfile = format!(
         "FROM scratch\nCOPY clinit server fixture /\nENTRYPOINT [\"/clinit\"{}]\n",
@@ -58,11 +58,11 @@ fn slots(answer: &str) -> usize {
         .unwrap_or_else(|| panic!("no slots: {answer}"))
 }
 
-fn machine() -> usize {
+pub(crate) fn machine() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-fn assert_stops_in_order(container: &Container<'_>) {
+pub(crate) fn assert_stops_in_order(container: &Container<'_>) {
     let took = container.stop();
     assert_eq!(
         container.inspect(".State.ExitCode"),

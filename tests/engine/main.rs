@@ -18,6 +18,7 @@ mod engine;
 )]
 mod harness;
 mod http;
+mod limits;
 mod matrix;
 mod profiles;
 mod runner;
@@ -39,6 +40,11 @@ const TESTS: &[Test<Engine>] = &[
         "instances_follow_the_cpu_limits",
         cases::instances_follow_the_cpu_limits,
     ),
+    (
+        "instances_follow_a_cpu_limit_that_changes",
+        limits::instances_follow_a_cpu_limit_that_changes,
+    ),
+    ("an_oom_kill_is_named", limits::an_oom_kill_is_named),
     (
         "survives_a_full_pids_cgroup",
         cases::survives_a_full_pids_cgroup,

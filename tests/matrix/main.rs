@@ -16,6 +16,9 @@
     reason = "other tests use the rest"
 )]
 mod harness;
+#[path = "../servers/load.rs"]
+mod load;
+mod reloads;
 #[path = "../servers/mod.rs"]
 mod servers;
 

@@ -444,8 +444,12 @@ fn late_clients_fail_at_once() {
     clinit.signal(libc::SIGTERM);
     clinit.wait_for_log("draining for at most");
     let pid = clinit.pid();
-    let own = crate::harness::listening_port(pid);
-    assert_eq!(own, None, "clinit has closed its copy");
+    // The worker has it open, and could take connections.
+    let late = TcpStream::connect(address).unwrap_err();
+    assert_eq!(late.kind(), std::io::ErrorKind::ConnectionRefused);
+    clinit.wait_until("clinit has closed its copy", |_| {
+        crate::harness::listening_port(pid).is_none().then_some(())
+    });
     fs::write(&first, "").unwrap();
     assert_eq!(clinit.report("report").text(), "closed");
     assert!(TcpStream::connect(address).is_err(), "nobody would answer");

@@ -12,15 +12,21 @@
 
 mod capture;
 mod cluster;
+mod control;
+mod draining;
 mod errors;
 mod footprint;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod healing;
 mod hostile;
 mod idle;
 mod init_mode;
 mod listeners;
+mod manager;
 mod modes;
+mod notify;
+mod notify_clients;
 mod readiness;
 mod reload;
 mod restart;

@@ -144,6 +144,8 @@ fn the_command_begins_at_the_first_word_that_is_no_option() {
         (&["--", "-x"], &["-x"]),
         (&["--", "cpus"], &["cpus"]),
         (&["-v", "cpus"], &["cpus"]),
+        (&["--", "status"], &["status"]),
+        (&["-v", "kill", "5"], &["kill", "5"]),
         (&["-"], &["-"]),
     ] {
         assert_eq!(config(argv).command, command, "{argv:?}");
@@ -163,10 +165,11 @@ fn every_option_is_understood() {
     let argv = "-i 50% --max-instances 8 --worker-memory 300M -l web=8080 -l unix:a.sock \
         --share queue --capture 8080,9090 --sockets-as server-starter,nginx --ready after:5s --drain-delay 3s \
         --ready-timeout 30s --settle 2s --surge 25% --drain connections:5s \
-        --max-lifetime 1h --hang-timeout 15s \
+        --max-memory 80% --max-lifetime 1h --hang-timeout 15s \
         --grace 1m --orphan-grace 2s --stop-signal SIGINT --restart on-failure \
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
+        --control /run/c --ready-during-drain keep \
         --log-format json --log-level warn -v server";
     let argv: Vec<&str> = argv.split_ascii_whitespace().collect();
     let (cwd, root) = (image.path(), image.path());
@@ -238,7 +241,10 @@ fn every_option_is_understood() {
             .map(|(name, value)| (name.into(), value.into()))
             .to_vec(),
         env_steps: vec!["PORT".into()],
+        control: Socket::Path("/run/c".into()),
+        ready_during_drain: true,
         pin: yes,
+        max_memory: Some(MaxMemory::Percent(80)),
     };
     assert_eq!(*config, expected);
 }

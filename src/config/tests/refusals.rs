@@ -3,7 +3,7 @@
 use super::*;
 
 /// A value that each option that takes one refuses.
-const REFUSED: [(&str, &str, &str); 33] = [
+const REFUSED: [(&str, &str, &str); 37] = [
     (
         "instances",
         "many",
@@ -63,6 +63,16 @@ const REFUSED: [(&str, &str, &str); 33] = [
         "accepted are connections, connections:DUR, as in connections:5s, and signal",
     ),
     ("drain", "connections:5", "a unit is missing (5s?)"),
+    (
+        "max-memory",
+        "lots",
+        "accepted are 300M, 1G, 512K or a number of bytes; and 80%, of the memory limit",
+    ),
+    (
+        "max-memory",
+        "120%",
+        "accepted are 1% to 100%, and a size as in 300M",
+    ),
     ("max-lifetime", "0s", "it has to be more than 0"),
     (
         "hang-timeout",
@@ -108,6 +118,8 @@ const REFUSED: [(&str, &str, &str); 33] = [
     ("env-step", "UNSET", "workers have no such variable"),
     ("user", "foo", "no such user in /etc/passwd"),
     ("chdir", "", "a path is missing"),
+    ("control", "", "a path is missing"),
+    ("ready-during-drain", "no", "accepted are fail and keep"),
     ("env", "=", "the variable's name is empty; accepted is K=V"),
     (
         "env-file",

@@ -134,7 +134,10 @@ impl Model {
         let stays = |worker: &&Worker| worker.standing != Standing::TurnedAway;
         if lessees.is_empty() {
             "rank: free"
-        } else if some(Standing::Admitted) && !lane.flow.is_stuck(self.now) {
+        } else if some(Standing::Admitted)
+            && !lane.flow.is_stuck(self.now)
+            && !lane.standstill.is_suspected()
+        {
             "rank: ready"
         } else if some(Standing::Starting) {
             "rank: starting"

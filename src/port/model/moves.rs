@@ -33,6 +33,8 @@ pub(in crate::port) struct Scope {
     pub(in crate::port) closes: bool,
     /// Sockets that a worker shuts down.
     pub(in crate::port) shuts_down: bool,
+    /// Workers that hang, and those that clinit itself has stopped.
+    pub(in crate::port) hangs: bool,
     /// Who is ready.
     pub(in crate::port) readiness: bool,
 }
@@ -42,6 +44,8 @@ pub(in crate::port) struct Scope {
 pub(in crate::port) enum Move {
     Wait,
     Look,
+    LookForHung,
+    Excuse(WorkerId, bool),
     Start {
         worker: WorkerId,
         slot: u32,
@@ -76,6 +80,8 @@ pub(in crate::port) type Met = BTreeSet<&'static str>;
 pub(in crate::port) const KINDS: &[&str] = &[
     "move: wait",
     "move: look",
+    "move: look for hung",
+    "move: excuse",
     "move: start",
     "move: bind",
     "move: bind, stays",
@@ -113,6 +119,8 @@ pub(in crate::port) const KINDS: &[&str] = &[
     "program: random",
     "listen: ready",
     "listen: not ready",
+    "look: suspected",
+    "look: hung",
 ];
 
 impl Move {
@@ -120,6 +128,8 @@ impl Move {
         match self {
             Self::Wait => "move: wait",
             Self::Look => "move: look",
+            Self::LookForHung => "move: look for hung",
+            Self::Excuse(..) => "move: excuse",
             Self::Start { .. } => "move: start",
             Self::Bind { stays: false, .. } => "move: bind",
             Self::Bind { stays: true, .. } => "move: bind, stays",
@@ -143,6 +153,9 @@ impl Model {
         if scope.time {
             moves.extend([Move::Wait, Move::Look]);
         }
+        if scope.hangs {
+            moves.push(Move::LookForHung);
+        }
         let copies = 1 + u32::from(scope.successors);
         for slot in 0..scope.slots {
             let ids = (0..copies).map(|copy| WorkerId::from_index(slot + copy * scope.slots));
@@ -159,6 +172,9 @@ impl Model {
             ]);
             if scope.stops {
                 moves.extend([true, false].map(|stopped| Move::Suspend(worker, stopped)));
+            }
+            if scope.hangs {
+                moves.extend([true, false].map(|excused| Move::Excuse(worker, excused)));
             }
             for &port in scope.ports {
                 for stays in [false, true].into_iter().take(1 + usize::from(scope.stays)) {
@@ -189,7 +205,11 @@ impl Model {
         }
         if scope.queues > 0 {
             for lane in self.ports.listening() {
-                moves.extend([Move::Arrive(lane), Move::Accept(lane)]);
+                moves.push(Move::Accept(lane));
+                // Elsewhere it may be what was under way before.
+                if !scope.hangs || self.is_given(lane) {
+                    moves.push(Move::Arrive(lane));
+                }
             }
         }
         moves

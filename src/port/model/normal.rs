@@ -62,6 +62,16 @@ impl Model {
         self.silent = silent
             .filter_map(|lane| names.get(&lane).copied())
             .collect();
+        let suspected = |id| {
+            let mut lanes = self.ports.listeners.values().flat_map(Listener::all);
+            lanes.any(|lane| lane.id == id && lane.standstill.is_suspected())
+        };
+        let moved = self.moved.iter();
+        let moved = moved.filter_map(|lane| names.get(lane).copied());
+        self.moved = moved.filter(|lane| suspected(*lane)).collect();
+        if scope.hangs {
+            self.ports.find_hung(super::STEP, NOW);
+        }
         if scope.readiness {
             self.heard.retain(|_, heard| !heard.is_empty());
             // Who is gone or turned away sets no example any more.

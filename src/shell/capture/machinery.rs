@@ -17,6 +17,10 @@ impl From<Option<Route>> for Routes {
 }
 
 impl Routes {
+    pub(super) fn best(self) -> Option<Route> {
+        self.0
+    }
+
     pub(super) fn may_duplicate(self) -> bool {
         self.0 == Some(Route::Duplicate)
     }

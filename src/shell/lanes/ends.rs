@@ -135,7 +135,8 @@ impl Lanes {
 
     /// Makes a lane listen again that was shut down (invariant 7 of the core).
     pub(super) fn listen_again(&mut self, lane: LaneId) {
-        if !self.silent.contains(&lane) {
+        // At the end late clients are to fail at once.
+        if self.closed || !self.silent.contains(&lane) {
             return;
         }
         let Some(socket) = self.socket(lane) else {

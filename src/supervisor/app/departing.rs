@@ -218,6 +218,18 @@ impl App {
         }
     }
 
+    /// Whether this worker is given time for what it has begun.
+    pub(in crate::supervisor) fn is_emptying(&self, worker: WorkerId) -> bool {
+        let is_it = |departing: &Departing| {
+            departing.worker == worker && matches!(departing.stage, Stage::Emptying { .. })
+        };
+        self.slots.iter().any(|slot| {
+            let current =
+                matches!(&slot.state, State::Departing { departing, .. } if is_it(departing));
+            current || slot.departing.as_ref().is_some_and(is_it)
+        })
+    }
+
     /// Nothing waits for this worker any more.
     pub(in crate::supervisor) fn emptied(&mut self, worker: WorkerId, turn: &mut Turn<'_>) {
         self.each_departing(|departing, policy| {

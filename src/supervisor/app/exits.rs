@@ -204,7 +204,7 @@ impl App {
     }
 
     /// Whether an exit of this slot's worker now is no failure.
-    fn proven(&self, slot: &Slot, now: Time) -> bool {
+    pub(super) fn proven(&self, slot: &Slot, now: Time) -> bool {
         match slot.state {
             State::Ready { proven_at, .. } => proven_at <= now,
             State::Starting { ready_at, .. } => {

@@ -326,14 +326,15 @@ impl Step<'_> {
                 format!("slot {number} restarts before its backoff is over")
             })?;
         }
-        let Event::Exited {
-            worker,
-            served: Served::Unknown,
-            awaited,
-            ..
-        } = self.event
-        else {
-            return Ok(());
+        let (worker, awaited) = match self.event {
+            Event::Exited {
+                worker,
+                served: Served::Unknown,
+                awaited,
+                ..
+            } => (worker, awaited),
+            Event::Hung(worker) => (worker, false),
+            _ => return Ok(()),
         };
         for (before, after) in slots(self.before).zip(slots(self.after)) {
             let early = match before.state {

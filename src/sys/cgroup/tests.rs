@@ -134,6 +134,32 @@ fn version_1_beside_an_empty_version_2() {
 }
 
 #[test]
+fn the_files_that_the_cpus_follow_are_those_of_all_groups() {
+    let mounts = "30 23 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                  31 23 0:28 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n\
+                  32 23 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup rw\n";
+    let own = "2:cpu:/box\n1:cpuset:/box\n0::/box\n";
+    let files = [
+        "unified/box/cpu.max",
+        "unified/box/cpuset.cpus",
+        "cpu/box/cpu.cfs_quota_us",
+        "cpu/cpu.cfs_quota_us",
+        "cpu/box/cpu.cfs_period_us",
+        "cpuset/box/cpuset.cpus",
+        "cpuset/cpuset.cpus",
+    ];
+    let files = files.map(|file| format!("sys/fs/cgroup/{file}"));
+    let tree = Tree::new("cpu-files", own, mounts);
+    let tree = files.iter().fold(tree, |tree, file| tree.with(file, ""));
+    let expected = files.map(|file| tree.path(&file));
+    assert_eq!(cpu_files(&tree.0), expected);
+    assert_eq!(
+        cpu_files(&Root(PathBuf::from("/nonexistent"))),
+        [""; 0].map(PathBuf::from)
+    );
+}
+
+#[test]
 fn a_mount_from_above_the_namespace() {
     let mounts = "31 23 0:28 /.. /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
     // This process is in a sibling of its namespace's root.

@@ -1,7 +1,7 @@
 //! Several sockets at one address (`SO_REUSEPORT` of `socket(7)`).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
@@ -71,27 +71,12 @@ impl Listener {
     /// `EOPNOTSUPP` for a socket of Multipath TCP, `EINVAL` for no program,
     /// `ENOMEM`.
     pub fn attach(&self, program: &[Instruction]) -> io::Result<()> {
-        let mut instructions: Vec<libc::sock_filter> = program
-            .iter()
-            .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
-            .collect();
+        let mut instructions = as_filters(program);
         let program = libc::sock_fprog {
             len: u16::try_from(instructions.len()).map_err(io::Error::other)?,
             filter: instructions.as_mut_ptr(),
         };
-        let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
-        // SAFETY: the program and the instructions that it points to are
-        // readable for their lengths, and live through the call.
-        let result = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_REUSEPORT_CBPF,
-                (&raw const program).cast(),
-                length,
-            )
-        };
-        Ok(Errno::result(result).map(drop)?)
+        self.set(libc::SO_ATTACH_REUSEPORT_CBPF, &program)
     }
 
     /// Takes the program away: the kernel chooses.
@@ -100,19 +85,8 @@ impl Listener {
     ///
     /// `ENOENT` where there is none, `ENOPROTOOPT` before Linux 5.3.
     pub fn detach(&self) -> io::Result<()> {
-        let unused = 0_i32;
-        let length = libc::socklen_t::try_from(size_of_val(&unused)).map_err(io::Error::other)?;
-        // SAFETY: the value, which means nothing, is readable for its length.
-        let result = unsafe {
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                SO_DETACH_REUSEPORT_BPF,
-                (&raw const unused).cast(),
-                length,
-            )
-        };
-        Ok(Errno::result(result).map(drop)?)
+        // The value means nothing.
+        self.set(SO_DETACH_REUSEPORT_BPF, &0_i32)
     }
 
     /// Listens, with the backlog that was asked for, but not a small one. On
@@ -136,6 +110,14 @@ impl Listener {
     pub fn is_listening(&self) -> bool {
         self.transport != Transport::Tcp || self.socket.is_listener().unwrap_or(true)
     }
+}
+
+/// A program as the kernel takes it.
+pub(super) fn as_filters(program: &[Instruction]) -> Vec<libc::sock_filter> {
+    let instructions = program.iter();
+    instructions
+        .map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k })
+        .collect()
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl<'a> Child<'a> {
         Ok(Self {
             request,
             inherited,
-            image: Image::new(request.argv, request.env, request.listen_pid)?,
+            image: Image::new(request.argv, request.env, request.own_pid)?,
             moves: handed_down.chain(stdin).collect(),
             credentials: to_take_on(request.credentials),
             affinity: request.cpu.map(affinity::only),

@@ -16,11 +16,9 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/bin:/usr/bin:/bin";
 
 const SHELL: &CStr = c"/bin/sh";
 
-const LISTEN_PID: &[u8] = b"LISTEN_PID=";
-
-/// Room for `LISTEN_PID=`, a pid and a NUL. The digits are not padded with
-/// zeros, because systemd would read a padded number as octal.
-const LISTEN_PID_ROOM: usize = LISTEN_PID.len() + 11;
+/// Room for `=`, a pid and a NUL. The digits are not padded with zeros,
+/// because systemd would read a padded number as octal.
+const PID_ROOM: usize = 12;
 
 /// A file is not there, and the next in PATH may be. glibc goes on for the
 /// same ones.
@@ -40,10 +38,10 @@ pub(super) struct Image<'a> {
     argv: Vec<*const c_char>,
     /// `/bin/sh`, room for the file, then the arguments after `argv[0]`.
     script_argv: Vec<*const c_char>,
-    /// The environment; the last entry before the null is `listen_pid`, where
-    /// there is one.
+    /// The environment; the last entries before the null are `own_pid`.
     env: Vec<*const c_char>,
-    listen_pid: Option<[u8; LISTEN_PID_ROOM]>,
+    /// Variables that are the process's own number, as `NAME=` and room.
+    own_pid: Vec<Vec<u8>>,
     strings: PhantomData<&'a CStr>,
 }
 
@@ -51,7 +49,7 @@ impl<'a> Image<'a> {
     pub(super) fn new(
         argv: &'a [CString],
         env: &'a [CString],
-        listen_pid: bool,
+        own_pid: &[&str],
     ) -> io::Result<Self> {
         let (file, arguments) = argv.split_first().ok_or(Errno::EINVAL)?;
         let pointers = |strings: &[CString]| -> Vec<*const c_char> {
@@ -62,29 +60,30 @@ impl<'a> Image<'a> {
         script_argv.push(ptr::null());
         let mut full_argv = pointers(argv);
         full_argv.push(ptr::null());
-        let mut full_env = Vec::with_capacity(env.len() + 2);
-        full_env.extend(
-            env.iter()
-                .filter(|entry| !(listen_pid && entry.to_bytes().starts_with(LISTEN_PID)))
-                .map(|entry| entry.as_ptr()),
-        );
-        if listen_pid {
-            full_env.push(ptr::null());
-        }
-        full_env.push(ptr::null());
+        let is_own = |entry: &CString| {
+            let mut parts = entry.to_bytes().splitn(2, |byte| *byte == b'=');
+            let name = parts.next().unwrap_or_default();
+            own_pid.iter().any(|own| own.as_bytes() == name)
+        };
+        let mut full_env = Vec::with_capacity(env.len() + own_pid.len() + 1);
+        let others = env.iter().filter(|entry| !is_own(entry));
+        full_env.extend(others.map(|entry| entry.as_ptr()));
+        // These are written in the child, as is the null that ends them.
+        full_env.resize(full_env.len() + own_pid.len() + 1, ptr::null());
+        let with_room = |name: &&str| [name.as_bytes(), &[0; PID_ROOM]].concat();
         Ok(Self {
             candidates: candidates(file, path_of(env)),
             argv: full_argv,
             script_argv,
             env: full_env,
-            listen_pid: listen_pid.then_some([0; LISTEN_PID_ROOM]),
+            own_pid: own_pid.iter().map(with_room).collect(),
             strings: PhantomData,
         })
     }
 
     /// Becomes the command, or says why not. Async-signal-safe.
     pub(super) fn exec(&mut self) -> Errno {
-        self.write_listen_pid();
+        self.write_own_pid();
         let Self {
             candidates,
             argv,
@@ -107,17 +106,15 @@ impl<'a> Image<'a> {
         if denied { Errno::EACCES } else { last }
     }
 
-    fn write_listen_pid(&mut self) {
-        let Some(buffer) = &mut self.listen_pid else {
-            return;
-        };
-        let mut unwritten = buffer.as_mut_slice();
-        // It has room for the longest pid and a NUL. Formatting an integer
-        // into a slice neither allocates nor fails.
-        let _ = unwritten.write_all(LISTEN_PID);
-        let _ = write!(unwritten, "{}", std::process::id());
-        let last = self.env.iter_mut().rev().nth(1);
-        if let Some(entry) = last {
+    fn write_own_pid(&mut self) {
+        let first = self.env.len().saturating_sub(self.own_pid.len() + 1);
+        let entries = self.env.iter_mut().skip(first);
+        for (buffer, entry) in self.own_pid.iter_mut().zip(entries) {
+            let name = buffer.len().saturating_sub(PID_ROOM);
+            let mut unwritten = buffer.get_mut(name..).unwrap_or_default();
+            // It has room for the longest pid and a NUL. Formatting an integer
+            // into a slice neither allocates nor fails.
+            let _ = write!(unwritten, "={}", std::process::id());
             *entry = buffer.as_ptr().cast();
         }
     }
@@ -203,9 +200,9 @@ mod tests {
     #[test]
     fn the_pid_is_written_in_place_of_any_other() {
         let argv = [c"x".to_owned()];
-        let env = [c"LISTEN_PID=1", c"A=b"].map(CStr::to_owned);
-        let mut image = Image::new(&argv, &env, true).unwrap();
-        image.write_listen_pid();
+        let env = [c"LISTEN_PID=1", c"A=b", c"LISTEN_PIDS=2"].map(CStr::to_owned);
+        let mut image = Image::new(&argv, &env, &["LISTEN_PID", "WATCHDOG_PID"]).unwrap();
+        image.write_own_pid();
         let entries: Vec<&CStr> = image
             .env
             .iter()
@@ -214,19 +211,21 @@ mod tests {
             // of the image.
             .map(|entry| unsafe { CStr::from_ptr(*entry) })
             .collect();
-        let own = format!("LISTEN_PID={}", std::process::id());
-        assert_eq!(entries.len(), 2);
-        assert_eq!(entries[0], c"A=b");
-        assert_eq!(entries[1].to_str().unwrap(), own);
+        let own = ["LISTEN_PID", "WATCHDOG_PID"];
+        let own = own.map(|name| format!("{name}={}", std::process::id()));
+        assert_eq!(entries.len(), 4);
+        assert_eq!(entries[..2], [c"A=b", c"LISTEN_PIDS=2"]);
+        assert_eq!(entries[2].to_str().unwrap(), own[0]);
+        assert_eq!(entries[3].to_str().unwrap(), own[1]);
     }
 
     #[test]
     fn there_is_room_for_the_longest_pid() {
-        assert!(LISTEN_PID.len() + u32::MAX.to_string().len() < LISTEN_PID_ROOM);
+        assert!("=".len() + i32::MAX.to_string().len() < PID_ROOM);
     }
 
     #[test]
     fn nothing_to_execute_is_refused() {
-        assert!(Image::new(&[], &[], false).is_err());
+        assert!(Image::new(&[], &[], &[]).is_err());
     }
 }

@@ -85,6 +85,14 @@ pub fn has_children() -> bool {
     .is_ok()
 }
 
+/// Whether a process is clinit's to reap: a child that is not reaped, or one
+/// that it traces.
+#[must_use]
+pub fn is_child(pid: i32) -> bool {
+    let only_look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    libc::id_t::try_from(pid).is_ok_and(|id| wait(libc::P_PID, id, only_look).is_ok())
+}
+
 /// `waitid`, on the children in scope. Tests have siblings that wait for
 /// children of their own, so they name theirs.
 fn wait(scope: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<Change>, NoChildren> {

@@ -27,7 +27,7 @@ fn command(argv: &[&str]) -> Vec<CString> {
 const NOTHING: SpawnRequest<'static> = SpawnRequest {
     argv: &[],
     env: &[],
-    listen_pid: false,
+    own_pid: &[],
     descriptors: &[],
     stdin: Stdin::Inherit,
     group: Group::New,
@@ -115,7 +115,7 @@ fn the_child_finds_its_pid_and_leads_a_group() {
     let (pid, written) = script(
         "echo $LISTEN_PID $$ $(cut -d' ' -f5 /proc/$$/stat) >&3",
         &SpawnRequest {
-            listen_pid: true,
+            own_pid: &["LISTEN_PID"],
             ..NOTHING
         },
         &Inherited::record(),
