@@ -503,9 +503,10 @@ const HANGS: Search = Search {
     },
     unmet: &[
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: abandon",
         "move: shut down",
+        "answer: lend its pair",
         "lease: free, made",
         "lease: passed",
         "lease: shared",
@@ -518,9 +519,10 @@ const ONE_QUEUE_HANGS: Search = Search {
     sharing: Sharing::OneQueue,
     unmet: &[
         "move: look",
-        "move: bind polled",
+        "move: bind, stays",
         "move: abandon",
         "move: shut down",
+        "answer: lend its pair",
         "answer: join",
         "lease: free, made",
         "lease: to one",

@@ -5,6 +5,7 @@ mod ends;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::port::program::Program;
 use crate::port::{Arrivals, Found, LaneId, Ports, Sharing};
 use crate::supervisor::{Time, WorkerId};
 use crate::sys::errno::describe;
@@ -225,9 +226,25 @@ impl Lanes {
             }
         }
         for lane in others {
+            self.point_at(lane);
             self.drop_bound(lane);
         }
         self.close_unheld();
+    }
+
+    /// Has a lane that others go on with have all new connections.
+    fn point_at(&self, lane: LaneId) {
+        let group = self.ports.group_of(lane);
+        let index = group.iter().position(|of| *of == lane);
+        let (Some(index), Some(socket)) = (index, self.socket(lane)) else {
+            return;
+        };
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        if group.len() > 1
+            && let Err(error) = attach(socket, &Program::Pinned(index))
+        {
+            log::debug!("cannot steer to {}: {}", socket.local(), describe(&error));
+        }
     }
 
     fn close_unheld(&mut self) {
@@ -321,12 +338,7 @@ impl Lanes {
             let Some(socket) = sockets.find(|socket| socket.is_listening()) else {
                 continue;
             };
-            let instructions: Vec<Instruction> = program
-                .instructions()
-                .iter()
-                .map(|it| (it.code, it.jump_true, it.jump_false, it.constant))
-                .collect();
-            if let Err(error) = socket.attach(&instructions) {
+            if let Err(error) = attach(socket, &program) {
                 let (local, error) = (socket.local(), describe(&error));
                 log::warn!("cannot steer connections of {local}: {error}");
             } else {
@@ -447,6 +459,15 @@ fn keep_out(socket: &Listener) -> bool {
             false
         }
     }
+}
+
+fn attach(socket: &Listener, program: &Program) -> io::Result<()> {
+    let instructions: Vec<Instruction> = program
+        .instructions()
+        .iter()
+        .map(|it| (it.code, it.jump_true, it.jump_false, it.constant))
+        .collect();
+    socket.attach(&instructions)
 }
 
 fn queued(lanes: &Table<LaneId, Lane>, lane: LaneId) -> u32 {

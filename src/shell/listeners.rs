@@ -69,7 +69,7 @@ impl Listeners {
             listeners.hold(name, socket, Share::Queue, lanes);
         }
         for ((spec, address), claimed) in specs.iter().zip(&addresses).zip(claimed) {
-            let socket = match claimed {
+            let mut socket = match claimed {
                 Some(Claimed::Activated(socket)) => {
                     listeners.hold(spec.name.clone(), socket, Share::Queue, lanes);
                     continue;
@@ -84,6 +84,9 @@ impl Listeners {
             }
             let name = handover::kept_name(spec, address);
             let is_kept = manager.keep(&name, socket.as_fd());
+            if is_kept {
+                socket.leave_to_others();
+            }
             listeners.hold(spec.name.clone(), socket, share, lanes);
             if let Some(held) = listeners.held.last_mut() {
                 held.is_kept = is_kept;

@@ -218,13 +218,7 @@ fn shell(
         Control::closed(facts)
     };
     if cluster {
-        let workers = supervisor.instances();
-        let program = plan.program().display();
-        if listeners.is_empty() {
-            log::info!(workers; "starting {program}");
-        } else {
-            log::info!(workers; "starting {program} on {}", listeners.addresses());
-        }
+        say_what_starts(supervisor.instances(), &plan, &listeners);
     }
     Ok(Shell {
         inherited,
@@ -272,6 +266,15 @@ fn open_lanes(config: &Config, is_pid1: bool) -> Result<(Lanes, bool), StartErro
     };
     let lanes = Lanes::new(sharing, arrivals).map_err(StartError::Loop)?;
     Ok((lanes, may_be_told))
+}
+
+fn say_what_starts(workers: u32, plan: &Plan, listeners: &Listeners) {
+    let program = plan.program().display();
+    if listeners.is_empty() {
+        log::info!(workers; "starting {program}");
+    } else {
+        log::info!(workers; "starting {program} on {}", listeners.addresses());
+    }
 }
 
 /// Finds out whether clinit can take part in the workers' calls, and how.

@@ -404,20 +404,6 @@ fn a_signal_that_workers_crash_on_was_none() {
 }
 
 #[test]
-fn a_reload_that_there_is_not_changes_nothing() {
-    let mut clinit = Setup::new("-i 1")
-        .worker("on HUP report report up wait")
-        .start();
-    let _ = clinit.report("report");
-    clinit.signal(libc::SIGHUP);
-    clinit.wait_for_log("SIGHUP");
-    // Had it been passed on, it would have been passed on before this.
-    clinit.signal(libc::SIGTTIN);
-    let _ = clinit.report("report");
-    assert!(clinit.reports_so_far().is_empty());
-}
-
-#[test]
 fn a_stop_stops_workers_and_clinit() {
     let mut clinit = Setup::new("-i 2").worker("report up wait").start();
     let workers = clinit.reports("report", 2);

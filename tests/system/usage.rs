@@ -224,10 +224,10 @@ fn an_unknown_option() {
     refused(&["--nonsense", "COMMAND"], &[], 2, &["--nonsense"]);
     refused(&["-Z", "COMMAND"], &[], 2, &["-Z"]);
     refused(
-        &["-i", "1", "--surge", "1", "COMMAND"],
+        &["-i", "1", "--admin", "1", "COMMAND"],
         &[],
         2,
-        &["--surge"],
+        &["--admin"],
     );
     // Escapes and lines are not passed on to a terminal.
     refused(
