@@ -63,6 +63,13 @@ impl Ports {
         due
     }
 
+    /// The kernel could not be told: it is to be tried again.
+    pub fn not_told(&mut self, lane: LaneId) {
+        if let Some(listener) = self.listener_of(lane) {
+            listener.attached = None;
+        }
+    }
+
     /// The lanes whose arrivals clinit has to be told of, for the next
     /// connection to go to another lane.
     #[must_use]
@@ -474,6 +481,15 @@ mod tests {
         ports.joins_group(lanes[0]);
         assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
         ports.turn_away(worker(0));
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+    }
+
+    #[test]
+    fn what_the_kernel_has_refused_is_due_again() {
+        let (mut ports, lanes) = ready(Arrivals::Untold, 2);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+        assert_eq!(due(&mut ports, at(0)), None);
+        ports.not_told(lanes[1]);
         assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Lanes {
     revive_at: Option<Time>,
     /// Whether programs may be due.
     changed: bool,
+    /// Whether the kernel has refused a program.
+    refused: bool,
     /// Whether clinit is to end: nobody new is let in.
     closed: bool,
 }
@@ -76,6 +78,7 @@ impl Lanes {
             silent: Vec::new(),
             revive_at: None,
             changed: false,
+            refused: false,
             closed: false,
         })
     }
@@ -335,14 +338,19 @@ impl Lanes {
             // group of its own, and that one could never listen again.
             let group = self.ports.group_of(lane).into_iter();
             let mut sockets = group.filter_map(|lane| self.socket(lane));
-            let Some(socket) = sockets.find(|socket| socket.is_listening()) else {
+            let socket = sockets.find(|socket| socket.is_listening());
+            let told = socket.map(|socket| (socket.local(), attach(socket, &program)));
+            if let Some((local, Ok(()))) = &told {
+                log::trace!("connections of {local} go to {program:?}");
                 continue;
-            };
-            if let Err(error) = attach(socket, &program) {
-                let (local, error) = (socket.local(), describe(&error));
+            }
+            // At the next turn of the loop it is tried again.
+            self.change().not_told(lane);
+            if let Some((local, Err(error))) = told
+                && !std::mem::replace(&mut self.refused, true)
+            {
+                let error = describe(&error);
                 log::warn!("cannot steer connections of {local}: {error}");
-            } else {
-                log::trace!("connections of {} go to {program:?}", socket.local());
             }
         }
     }
