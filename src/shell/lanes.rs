@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::port::program::Program;
 use crate::port::{Arrivals, Found, LaneId, Ports, Sharing};
 use crate::supervisor::{Time, WorkerId};
+use crate::sys::diag::{self, Socket};
 use crate::sys::errno::describe;
 use crate::sys::listener::{Instruction, Late, Listener};
 use crate::sys::poll::Poller;
@@ -405,9 +406,17 @@ impl Lanes {
     }
 
     /// A worker is ready: what only its predecessor had is let go of.
+    ///
+    /// A lane may have handshakes under way that are not in its queue yet, and
+    /// the kernel does not say whose they are: while there are any at its port,
+    /// it stays.
     pub(super) fn admit(&mut self, worker: WorkerId, now: Time) {
         let lanes = &self.held;
-        let stale = self.ports.admit(worker, &|lane| queued(lanes, lane));
+        let awaited = |lane| match queued(lanes, lane) {
+            0 => u32::from(has_handshakes(lanes, lane)),
+            queued => queued,
+        };
+        let stale = self.ports.admit(worker, &awaited);
         self.changed = true;
         for lane in stale {
             self.retire(lane, now);
@@ -467,6 +476,24 @@ fn keep_out(socket: &Listener) -> bool {
             false
         }
     }
+}
+
+/// Whether handshakes are under way at a lane's port.
+fn has_handshakes(lanes: &Table<LaneId, Lane>, lane: LaneId) -> bool {
+    let socket = lanes.get(&lane).and_then(|lane| lane.socket.as_ref());
+    let mut found = false;
+    if let Some(port) = socket.and_then(Listener::port) {
+        let listed = diag::each_at_port(port, |socket| {
+            found |= matches!(socket, Socket::Handshake(_));
+        });
+        if let Err(error) = listed {
+            log::debug!(
+                "cannot list the handshakes at port {port}: {}",
+                describe(&error)
+            );
+        }
+    }
+    found
 }
 
 fn attach(socket: &Listener, program: &Program) -> io::Result<()> {
