@@ -148,7 +148,7 @@ impl Model {
                 self.heard.remove(&worker);
             }
             Move::Abandon { worker, lane } => self.abandon(worker, lane, met)?,
-            Move::ShutDown(lane) => self.shut_down(lane, met),
+            Move::ShutDown(lane) => self.shut_down(lane),
             Move::Arrive(lane) => {
                 let waiting = self.queues.entry(lane).or_default();
                 *waiting = (*waiting + 1).min(scope.queues);
@@ -490,7 +490,7 @@ impl Model {
 
     /// The worker's `shutdown`. What nobody has listens again at once; else the
     /// worker's `listen` makes it good, or clinit's, by the same move.
-    fn shut_down(&mut self, lane: LaneId, met: &mut Met) {
+    fn shut_down(&mut self, lane: LaneId) {
         self.ports.shut_down(lane);
         self.queues.remove(&lane);
         self.silent.insert(lane);
@@ -503,7 +503,6 @@ impl Model {
             }
         }
         if !self.ports.is_held(lane) {
-            self.settle(met);
             self.revive(lane);
         }
     }
