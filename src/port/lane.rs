@@ -1,5 +1,6 @@
 //! A listener and its lanes.
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 
 use super::program::Program;
@@ -50,6 +51,10 @@ pub(super) struct Lane {
     pub(super) lease: Lease,
     /// Whether its queue moves.
     pub(super) flow: Flow,
+    /// The first of the sockets that one worker has had here together.
+    pub(super) bundle: LaneId,
+    /// Which of those it is, from 0 on.
+    pub(super) place: u32,
     /// How long it has not, where that is looked for.
     pub(super) standstill: Standstill,
 }
@@ -60,8 +65,14 @@ impl Lane {
             id,
             lease,
             flow: Flow::Moving,
+            bundle: id,
+            place: 0,
             standstill: Standstill::Nothing,
         }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.lease, Lease::Free(_))
     }
 }
 
@@ -107,13 +118,79 @@ impl Listener {
         self.all().any(|lane| lane.lease.is_to(worker))
     }
 
-    /// The free lane that the next worker takes over: the one where most
-    /// connections wait, else the first.
+    /// The free lane that the next worker takes over: where most connections
+    /// wait, else the first. Those that one worker has had together are taken
+    /// over together, from the first of them on.
+    ///
+    /// What is left where a worker has some of them stays for that one, unless
+    /// somebody waits there; and then it comes last.
     pub(super) fn best_free(&self, queued: &dyn Fn(LaneId) -> u32) -> Option<LaneId> {
-        let free = self.lanes.iter().rev();
-        let free = free.filter(|lane| matches!(lane.lease, Lease::Free(_)));
+        let free = self.lanes.iter().filter(|lane| lane.is_free());
+        self.best_of(
+            free.filter(|lane| self.is_whole(lane) || queued(lane.id) > 0),
+            queued,
+        )
+    }
+
+    /// The free lane that is given connections where no other is.
+    pub(super) fn next_free(&self, queued: &dyn Fn(LaneId) -> u32) -> Option<LaneId> {
+        let free = || self.lanes.iter().filter(|lane| lane.is_free());
+        self.best_free(queued)
+            .or_else(|| self.best_of(free(), queued))
+    }
+
+    fn best_of<'a>(
+        &self,
+        free: impl DoubleEndedIterator<Item = &'a Lane>,
+        queued: &dyn Fn(LaneId) -> u32,
+    ) -> Option<LaneId> {
+        let preference = |of: &&Lane| {
+            let free = self.bundle(of).filter(|lane| lane.is_free());
+            let waiting: u64 = free.map(|lane| u64::from(queued(lane.id))).sum();
+            (self.is_whole(of), waiting, Reverse(of.place))
+        };
         // The last of equal ones: so the first, of the reversed.
-        free.max_by_key(|lane| queued(lane.id)).map(|lane| lane.id)
+        free.rev().max_by_key(preference).map(|lane| lane.id)
+    }
+
+    /// The sockets that belong together with this one.
+    fn bundle(&self, of: &Lane) -> impl Iterator<Item = &Lane> {
+        let bundle = of.bundle;
+        self.all().filter(move |lane| lane.bundle == bundle)
+    }
+
+    /// Whether nobody has any of those.
+    pub(super) fn is_whole(&self, of: &Lane) -> bool {
+        !self.bundle(of).any(|lane| lane.lease.is_held())
+    }
+
+    /// The sockets among which a worker's next one here belongs, and its place
+    /// there; none where the worker has no other.
+    pub(super) fn next_place(&self, worker: WorkerId) -> Option<(LaneId, u32)> {
+        let own = || self.all().filter(|lane| lane.lease.is_to(worker));
+        let bundle = own().next()?.bundle;
+        let taken: Set<u32> = own().map(|lane| lane.place).collect();
+        // One of as many and one more is not taken.
+        let most = u32::try_from(taken.len()).ok()?;
+        let place = (0..=most).find(|place| !taken.contains(place))?;
+        Some((bundle, place))
+    }
+
+    /// The free lane that was in the place of a worker's next socket here.
+    pub(super) fn paired(&self, worker: WorkerId) -> Option<LaneId> {
+        self.free_at(self.next_place(worker)?)
+    }
+
+    /// The free lane that was in the place of one that is bound.
+    pub(super) fn twin(&self, id: LaneId) -> Option<LaneId> {
+        let bound = self.bound.iter().find(|lane| lane.id == id)?;
+        self.free_at((bound.bundle, bound.place))
+    }
+
+    fn free_at(&self, place: (LaneId, u32)) -> Option<LaneId> {
+        let mut free = self.lanes.iter().filter(|lane| lane.is_free());
+        let free = free.find(|lane| (lane.bundle, lane.place) == place);
+        free.map(|lane| lane.id)
     }
 
     /// The one lane for all, where that is how the port is shared.

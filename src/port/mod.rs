@@ -23,7 +23,8 @@
 //!    else to those of workers that take none; else to the one lane that the
 //!    next worker takes over.
 //! 3. A free lane is lent before another is made; of several, the one whose
-//!    queue is longest.
+//!    queue is longest, with the queues of what its worker had beside it. One
+//!    where nobody waits stays for a worker that has others of those.
 //! 4. An index is the kernel's own, whatever has joined and left.
 //! 5. Memory is bounded: what nobody holds and nobody will take over is let
 //!    go of.
@@ -31,6 +32,8 @@
 //!    its slot that was ready last listens, or did.
 //! 7. A worker counts as hung only if nobody took from a queue of its own for
 //!    as long as that queue was suspected.
+//! 8. Of several sockets that a worker has at one address the k-th takes over
+//!    the k-th of those of which its first took over the first.
 #![forbid(unsafe_code)]
 
 pub mod address;
@@ -56,8 +59,9 @@ use crate::table::{Set, Table};
 pub use binding::Bind;
 use lane::{Lane, Lease, Listener};
 pub use rotation::Arrivals;
+use rotation::Flow;
 pub use standstill::Found;
-use standstill::Hang;
+use standstill::{Hang, Standstill};
 
 /// A socket of a listener. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -232,6 +236,8 @@ impl Ports {
             .flat_map(|listener| {
                 let stale = listener.lanes.iter();
                 let stale = stale.filter(|lane| lane.lease == Lease::Free(Some(slot)));
+                // Who has others of those may yet ask for it.
+                let stale = stale.filter(|lane| listener.is_whole(lane));
                 stale.filter(|lane| queued(lane.id) == 0 || !listener.is_held())
             })
             .map(|lane| lane.id)
@@ -295,6 +301,13 @@ impl Ports {
         all.filter(|lane| lane.lease.is_to(worker))
             .map(|lane| lane.id)
             .collect()
+    }
+
+    /// Who holds a lane.
+    #[must_use]
+    pub fn lessees(&self, lane: LaneId) -> Vec<WorkerId> {
+        let has = |worker: &&WorkerId| self.lanes_of(**worker).contains(&lane);
+        self.workers.keys().filter(has).copied().collect()
     }
 
     /// The lane of a listener that a worker holds.
@@ -362,18 +375,28 @@ impl Ports {
         self.set_example(worker);
     }
 
-    /// Lanes that workers had shut down listen again, in this order: the kernel
-    /// had removed them all, and has put each last. With a group's last one it
-    /// has forgotten the program too.
-    pub fn revived(&mut self, lanes: &[LaneId]) {
-        for listener in self.listeners.values_mut() {
-            let taken_out = lanes.iter().filter_map(|lane| listener.take_out(*lane));
-            let revived: Vec<Lane> = taken_out.collect();
+    /// A lane has been shut down (`shutdown(2)`): it is bound and does not
+    /// listen, and the kernel has removed it from its group. With a group's
+    /// last one it has forgotten the program too.
+    pub fn shut_down(&mut self, lane: LaneId) {
+        let Some(listener) = self.listener_of(lane) else {
+            return;
+        };
+        if let Some(mut lane) = listener.take_out(lane) {
+            lane.flow = Flow::Moving;
+            lane.standstill = Standstill::Nothing;
+            listener.bound.push(lane);
             if listener.lanes.is_empty() {
                 listener.attached = None;
             }
-            listener.lanes.extend(revived);
         }
+    }
+
+    /// Whether no lane of the listener that has this one listens.
+    #[must_use]
+    pub fn is_silent(&self, lane: LaneId) -> bool {
+        let mut silent = self.listeners.values().filter(|of| of.lanes.is_empty());
+        silent.any(|of| of.bound.iter().any(|known| known.id == lane))
     }
 
     /// Whether somebody holds this lane: one that its worker has let go of may

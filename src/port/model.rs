@@ -48,6 +48,8 @@ pub(super) struct Model {
     programs: BTreeMap<u16, Program>,
     /// How many connections wait.
     queues: BTreeMap<LaneId, u32>,
+    /// Sockets that listened and were shut down.
+    silent: BTreeSet<LaneId>,
     /// Where each worker listens.
     heard: BTreeMap<WorkerId, BTreeSet<u16>>,
     examples: BTreeMap<u32, Example>,
@@ -82,6 +84,7 @@ impl Model {
             groups: BTreeMap::new(),
             programs: BTreeMap::new(),
             queues: BTreeMap::new(),
+            silent: BTreeSet::new(),
             heard: BTreeMap::new(),
             examples: BTreeMap::new(),
             moved: BTreeSet::new(),
@@ -130,6 +133,11 @@ impl Model {
             }
             Move::Suspend(worker, suspended) => ports.suspend(worker, suspended),
             Move::Gone(worker) => {
+                let own = ports.lanes_of(worker);
+                for lane in own {
+                    self.revive(lane);
+                }
+                let ports = &mut self.ports;
                 let bound: Vec<_> = ports.listeners.values().flat_map(|of| &of.bound).collect();
                 let own = bound.iter().filter(|lane| lane.lease.is_to(worker));
                 let own: Vec<_> = own.map(|lane| lane.id).collect();
@@ -157,6 +165,7 @@ impl Model {
                 self.queues.retain(|_, waiting| *waiting > 0);
             }
         }
+        self.look_at_doubtful()?;
         self.settle(met);
         Ok(())
     }
@@ -188,6 +197,20 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// Whoever takes nothing is looked at, and has what it has not closed.
+    fn look_at_doubtful(&mut self) -> Result<(), String> {
+        let doubtful = self.ports.doubtful(self.now);
+        let known = |of: &WorkerId| self.ports.workers.contains_key(of);
+        require(
+            doubtful.iter().all(known),
+            5,
+            "one that is gone is looked at",
+        )?;
+        self.ports.held_after_all(self.now);
+        let none = self.ports.doubtful(self.now).is_empty();
+        require(none, 5, "whoever was looked at is looked at again")
     }
 
     /// As the shell does, which knows of each connection whether it was taken.
@@ -269,7 +292,20 @@ impl Model {
             Bind::Again => {
                 met.insert("answer: again");
                 require(!held.is_empty(), 1, "it has not bound that before")?;
-                scope.several && held.len() < 2
+                let paired = self.ports.paired(worker, at);
+                let pairs = self.pairs(port, worker);
+                let right = paired.map_or(pairs.is_empty(), |lane| pairs.contains(&lane));
+                let has_room = scope.several && held.len() < 2;
+                require(
+                    right || !has_room,
+                    8,
+                    "its next is not paired with its predecessor's",
+                )?;
+                if let Some(lane) = paired.filter(|_| has_room) {
+                    met.insert("answer: lend its pair");
+                    self.ports.lent(worker, lane);
+                }
+                has_room && paired.is_none()
             }
             Bind::Lend(lane) => {
                 met.insert("answer: lend");
@@ -278,8 +314,7 @@ impl Model {
                 let taken = self.lanes_at(port, lessee).contains(&lane) && !own;
                 require(!taken, 1, "a lane of another is lent")?;
                 require(own || held.is_empty(), 1, "it has a lane")?;
-                let longest = free.iter().map(|&lane| queued(lane)).max();
-                let is_best = longest.is_none_or(|longest| queued(lane) == longest);
+                let is_best = self.bests(port, true).contains(&lane);
                 let is_free = free.contains(&lane);
                 require(!is_free || is_best, 3, "a shorter queue was taken over")?;
                 self.ports.lent(worker, lane);
@@ -291,7 +326,8 @@ impl Model {
                 } else {
                     "answer: join"
                 });
-                require(stays || free.is_empty(), 3, "a lane is free")?;
+                let none = self.bests(port, true).is_empty();
+                require(stays || none, 3, "a lane is free")?;
                 let known = self.ports.at(at).is_some();
                 require(first != known, 1, "it is, or is not, the first")?;
                 true
@@ -300,13 +336,58 @@ impl Model {
         if joins {
             let before = free.len();
             let _ = self.ports.joined(worker, at);
-            if stays || before > 0 {
+            if answer != Bind::Again && (stays || before > 0) {
                 for lane in self.ports.passed_over(worker, at) {
                     self.retire(lane, met)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// The free lanes that a worker's next socket may be paired with, by what
+    /// its sockets and those had in common.
+    fn pairs(&self, port: u16, worker: WorkerId) -> Vec<LaneId> {
+        let here = self.ports.at(address(port)).map(|(_, listener)| listener);
+        let all: Vec<&Lane> = here.into_iter().flat_map(Listener::all).collect();
+        let own = || all.iter().filter(|lane| lane.lease.is_to(worker));
+        let place = u32::from(own().any(|lane| lane.place == 0));
+        let bundle = own().map(|lane| lane.bundle).next();
+        let pairs = all
+            .iter()
+            .filter(|lane| lane.is_free() && Some(lane.bundle) == bundle && lane.place == place);
+        let listens = |lane: &&&Lane| self.ports.listening().any(|known| known == lane.id);
+        pairs.filter(listens).map(|lane| lane.id).collect()
+    }
+
+    /// The free lanes that are taken over before any other, of equal ones all;
+    /// to be lent, or only to be given connections.
+    fn bests(&self, port: u16, lent: bool) -> Vec<LaneId> {
+        let queued = self.queued();
+        let here = self.ports.at(address(port)).map(|(_, listener)| listener);
+        let all: Vec<&Lane> = here.into_iter().flat_map(Listener::all).collect();
+        let beside = |lane: &Lane| {
+            let bundle = lane.bundle;
+            let mut beside: Vec<&Lane> = all.clone();
+            beside.retain(|other| other.bundle == bundle);
+            beside
+        };
+        let of_nobody = |lane: &Lane| beside(lane).iter().all(|other| !other.lease.is_held());
+        let waiting = |lane: &Lane| -> u32 {
+            let free = beside(lane).into_iter().filter(|other| other.is_free());
+            free.map(|other| queued(other.id)).sum()
+        };
+        let mut free: Vec<&Lane> = all.iter().copied().filter(|lane| lane.is_free()).collect();
+        free.retain(|lane| self.ports.listening().any(|known| known == lane.id));
+        let may_be_lent = |lane: &&Lane| of_nobody(lane) || queued(lane.id) > 0;
+        if lent || free.iter().any(may_be_lent) {
+            free.retain(may_be_lent);
+        }
+        let any_of_nobody = free.iter().any(|lane| of_nobody(lane));
+        free.retain(|lane| of_nobody(lane) == any_of_nobody);
+        let most = free.iter().map(|lane| waiting(lane)).max();
+        free.retain(|lane| Some(waiting(lane)) == most);
+        free.into_iter().map(|lane| lane.id).collect()
     }
 
     fn lanes_at(&self, port: u16, which: impl Fn(&Lane) -> bool) -> Vec<LaneId> {
@@ -327,6 +408,7 @@ impl Model {
         {
             self.ports.joins_group(lane);
             self.groups.entry(port).or_default().push(lane);
+            self.silent.remove(&lane);
         }
         let Some(slot) = self.ports.workers.get(&worker).map(|worker| worker.slot) else {
             let shown = self.ports.listened(worker, lane);
@@ -385,6 +467,7 @@ impl Model {
             let held = leases.filter(|(_, held)| *held > 0);
             held.collect::<BTreeSet<_>>()
         };
+        self.revive(lane);
         let before = others(&self.ports);
         self.ports.abandoned(worker, lane);
         let same = others(&self.ports) == before;
@@ -405,18 +488,32 @@ impl Model {
         Ok(())
     }
 
-    /// The worker's `shutdown`, and the `listen` that makes it good.
+    /// The worker's `shutdown`. What nobody has listens again at once; else the
+    /// worker's `listen` makes it good, or clinit's, by the same move.
     fn shut_down(&mut self, lane: LaneId) {
-        self.ports.revived(&[lane]);
+        self.ports.shut_down(lane);
         self.queues.remove(&lane);
+        self.silent.insert(lane);
         for (port, group) in &mut self.groups {
             if let Some(index) = group.iter().position(|known| *known == lane) {
                 group.swap_remove(index);
                 if group.is_empty() {
                     self.programs.remove(port);
                 }
-                group.push(lane);
             }
+        }
+        if !self.ports.is_held(lane) {
+            self.revive(lane);
+        }
+    }
+
+    fn revive(&mut self, lane: LaneId) {
+        if !self.silent.remove(&lane) {
+            return;
+        }
+        if let Some(port) = self.port_of(lane) {
+            self.ports.joins_group(lane);
+            self.groups.entry(port).or_default().push(lane);
         }
     }
 

@@ -104,7 +104,17 @@ fn call(
         (10, _) => {
             let _ = ports.listened(who, lane);
         }
-        (11, _) => ports.look(time, &queued),
+        (11, _) => {
+            ports.look(time, &queued);
+            let doubtful = ports.doubtful(time);
+            assert!(doubtful.iter().all(|of| !ports.lanes_of(*of).is_empty()));
+            if queue == 0 {
+                ports.held_after_all(time);
+                assert_eq!(ports.doubtful(time), []);
+            } else {
+                ports.doubt(time);
+            }
+        }
         (12, _) => {
             let address = ([127, 0, 0, 1], u16::from(queue == 0)).into();
             if listeners.len() < 4 {
@@ -127,7 +137,7 @@ fn call(
         (14, Some(lane)) => ports.joins_group(lane),
         (15, Some(lane)) => ports.arrived(lane, time, &queued),
         (16, Some(lane)) => ports.abandoned(who, lane),
-        (17, Some(lane)) => ports.revived(&[lane]),
+        (17, Some(lane)) => ports.shut_down(lane),
         (18, Some(lane)) => ports.retiring(lane),
         (19, Some(lane)) => {
             ports.retire(lane);
@@ -170,6 +180,13 @@ fn bind(
             assert!(lanes.contains(&lane), "a lane that nobody made is lent");
             ports.lent(worker, lane);
             assert!(ports.lanes_of(worker).contains(&lane), "it is not lent");
+        }
+        Bind::Again if stays && ports.paired(worker, address).is_some() => {
+            let lane = ports.paired(worker, address);
+            if let Some(lane) = lane {
+                ports.lent(worker, lane);
+            }
+            assert_ne!(ports.paired(worker, address), lane, "it is lent twice");
         }
         Bind::Again | Bind::Join { .. } => {
             lanes.push(ports.joined(worker, address));

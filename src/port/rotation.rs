@@ -40,6 +40,8 @@ pub(super) enum Flow {
     Moving,
     /// Nobody has taken from it: it counts as stuck at `stuck_at`.
     Still { stuck_at: Time, length: u32 },
+    /// It is stuck, although its worker was seen to have it.
+    Held { length: u32 },
 }
 
 impl Flow {
@@ -47,8 +49,13 @@ impl Flow {
     pub(super) fn after(self, length: u32, now: Time) -> Self {
         match self {
             _ if length == 0 => Self::Moving,
-            Self::Still { length: before, .. } if length < before => Self::Moving,
+            Self::Still { length: before, .. } | Self::Held { length: before }
+                if length < before =>
+            {
+                Self::Moving
+            }
             Self::Still { stuck_at, .. } => Self::Still { stuck_at, length },
+            Self::Held { .. } => Self::Held { length },
             Self::Moving => Self::Still {
                 stuck_at: now + STANDSTILL,
                 length,
@@ -60,6 +67,7 @@ impl Flow {
         match self {
             Self::Moving => false,
             Self::Still { stuck_at, .. } => stuck_at <= now,
+            Self::Held { .. } => true,
         }
     }
 }

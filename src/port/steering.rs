@@ -63,6 +63,13 @@ impl Ports {
         due
     }
 
+    /// The kernel could not be told: it is to be tried again.
+    pub fn not_told(&mut self, lane: LaneId) {
+        if let Some(listener) = self.listener_of(lane) {
+            listener.attached = None;
+        }
+    }
+
     /// The lanes whose arrivals clinit has to be told of, for the next
     /// connection to go to another lane.
     #[must_use]
@@ -104,13 +111,49 @@ impl Ports {
             for lane in &mut listener.lanes {
                 let length = match lane.flow {
                     Flow::Moving if !untold => continue,
-                    Flow::Moving | Flow::Still { .. } => queued(lane.id),
+                    Flow::Moving | Flow::Still { .. } | Flow::Held { .. } => queued(lane.id),
                 };
                 lane.flow = if untold && length < BUSY {
                     Flow::Moving
                 } else {
                     lane.flow.after(length, now)
                 };
+            }
+        }
+    }
+
+    /// Workers that take nothing from a lane of theirs, and have not been
+    /// looked at since: whether they still have it is to be found out.
+    #[must_use]
+    pub fn doubtful(&self, now: Time) -> Vec<WorkerId> {
+        let unseen = |lane: &&Lane| {
+            matches!(lane.flow, Flow::Still { .. })
+                && lane.flow.is_stuck(now)
+                && lane.lease.is_held()
+        };
+        let lanes = self.listeners.values().flat_map(|listener| &listener.lanes);
+        let lanes: Vec<&Lane> = lanes.filter(unseen).collect();
+        let has_any = |worker: &&WorkerId| lanes.iter().any(|lane| lane.lease.is_to(**worker));
+        self.workers.keys().filter(has_any).copied().collect()
+    }
+
+    /// Those that are doubtful have the lanes that they have kept.
+    pub fn held_after_all(&mut self, now: Time) {
+        for lane in self.listeners.values_mut().flat_map(|of| &mut of.lanes) {
+            if let Flow::Still { length, .. } = lane.flow
+                && lane.flow.is_stuck(now)
+            {
+                lane.flow = Flow::Held { length };
+            }
+        }
+    }
+
+    /// Whoever has a lane that is stuck may have let go of it since.
+    pub fn doubt(&mut self, now: Time) {
+        for lane in self.listeners.values_mut().flat_map(|of| &mut of.lanes) {
+            if let Flow::Held { length } = lane.flow {
+                let stuck_at = now;
+                lane.flow = Flow::Still { stuck_at, length };
             }
         }
     }
@@ -139,7 +182,7 @@ impl Ports {
         let of_best = of_best.filter(|(_, lane)| rank(lane) == best);
         if best == Rank::Free {
             // Only one: whoever starts takes over one.
-            let next = listener.best_free(queued);
+            let next = listener.next_free(queued);
             let next = of_best.filter(|(_, lane)| Some(lane.id) == next);
             return next.map(|(index, _)| index).collect();
         }
@@ -377,6 +420,34 @@ mod tests {
         assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
     }
 
+    /// It has closed its listener, say: whoever binds next is to have what
+    /// waits there.
+    #[test]
+    fn whoever_takes_nothing_is_doubted_once_and_again_before_a_bind() {
+        let (mut ports, lanes) = ready(Arrivals::Told, 2);
+        let stuck = |lane| u32::from(lane == lanes[0]);
+        let _ = due(&mut ports, at(0));
+        ports.arrived(lanes[0], at(0), &stuck);
+        assert_eq!(ports.doubtful(at(249)), []);
+        assert_eq!(ports.doubtful(at(250)), [worker(0)]);
+        ports.held_after_all(at(250));
+        assert_eq!(ports.doubtful(at(250)), []);
+        ports.arrived(lanes[1], at(260), &stuck);
+        assert_eq!(due(&mut ports, at(260)), Some(Program::Pinned(1)));
+        ports.doubt(at(270));
+        assert_eq!(ports.doubtful(at(270)), [worker(0)]);
+        ports.abandoned(worker(0), lanes[0]);
+        assert_eq!(ports.doubtful(at(270)), []);
+        ports.starting(worker(2), 2);
+        let address = ([127, 0, 0, 1], 80).into();
+        let answer = ports.bind(worker(2), address, None, false, &stuck);
+        assert_eq!(answer, crate::port::Bind::Lend(lanes[0]));
+        ports.held_after_all(at(280));
+        ports.arrived(lanes[0], at(280), &none_wait);
+        ports.doubt(at(290));
+        assert_eq!(ports.doubtful(at(900)), [], "its queue moves");
+    }
+
     /// Measured on Linux 6.18: the only socket of a group is shut down, and
     /// the program is gone with the group.
     #[test]
@@ -388,12 +459,38 @@ mod tests {
         let _ = due(&mut ports, at(0));
         ports.retire(lanes[1]);
         let _ = due(&mut ports, at(0));
-        ports.revived(&lanes[..1]);
+        ports.shut_down(lanes[0]);
+        ports.joins_group(lanes[0]);
         assert_eq!(due(&mut ports, at(0)), None);
         ports.starting(worker(2), 1);
         let lane = ports.joined(worker(2), ([127, 0, 0, 1], 80).into());
         ports.joins_group(lane);
         assert_eq!(due(&mut ports, at(0)), Some(Program::Pinned(0)));
+    }
+
+    /// What is left has other indices, and must not be asked for by the old
+    /// ones.
+    #[test]
+    fn a_lane_that_is_shut_down_leaves_its_group_until_it_listens_again() {
+        let (mut ports, lanes) = ready(Arrivals::Untold, 3);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
+        ports.shut_down(lanes[0]);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+        assert_eq!(ports.listening().collect::<Vec<_>>(), [lanes[2], lanes[1]]);
+        assert_eq!(ports.lanes_of(worker(0)), [lanes[0]], "it is its own still");
+        ports.joins_group(lanes[0]);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
+        ports.turn_away(worker(0));
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+    }
+
+    #[test]
+    fn what_the_kernel_has_refused_is_due_again() {
+        let (mut ports, lanes) = ready(Arrivals::Untold, 2);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
+        assert_eq!(due(&mut ports, at(0)), None);
+        ports.not_told(lanes[1]);
+        assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1])));
     }
 
     /// As servers of gRPC do when all are asked to stop. Taken out and put back
@@ -402,7 +499,12 @@ mod tests {
     fn a_group_that_was_shut_down_as_a_whole_has_the_order_of_its_return() {
         let (mut ports, lanes) = ready(Arrivals::Untold, 3);
         assert_eq!(due(&mut ports, at(0)), Some(random(&[0, 1, 2])));
-        ports.revived(&lanes);
+        for lane in &lanes {
+            ports.shut_down(*lane);
+        }
+        for lane in &lanes {
+            ports.joins_group(*lane);
+        }
         assert_eq!(ports.listening().collect::<Vec<_>>(), lanes);
         let again = due(&mut ports, at(0));
         assert_eq!(again, Some(random(&[0, 1, 2])), "it is forgotten");

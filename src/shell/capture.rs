@@ -6,6 +6,7 @@
 
 mod extraction;
 mod machinery;
+mod replica;
 mod socket;
 mod stream;
 
@@ -51,6 +52,8 @@ pub(super) struct Capture {
     waved_through: Set<(WorkerId, i32)>,
     /// Threads that could not be traced.
     untraceable: Set<(WorkerId, i32)>,
+    /// Lanes of which it is not known whether the kernel has bound them.
+    unproven: Set<LaneId>,
     /// Datagram sockets, by who bound them where.
     datagrams: Table<(SocketAddr, WorkerId), u64>,
     /// Whether clinit made a listener of its own, which workers share
@@ -71,6 +74,7 @@ impl Capture {
             brought: Table::new(),
             waved_through: Set::new(),
             untraceable: Set::new(),
+            unproven: Set::new(),
             datagrams: Table::new(),
             has_listeners,
             told_of_replicas: false,
@@ -230,6 +234,8 @@ impl Shell {
         // The kernel has a word for an address of the other family.
         let spoken = remote::spoken(call.tid, call.descriptor);
         let spoken = spoken.filter(|spoken| spoken.over_v6 == address.is_ipv6());
+        // A port of another network is nobody else's.
+        let spoken = spoken.filter(|_| remote::is_in_own_network(call.tid));
         // Whatever was read so far is of this call, or of nobody's.
         if !self.still_waits(caller) {
             return Reply::Proceed;
@@ -294,7 +300,11 @@ impl Shell {
         };
         if self.lanes.ports.is_bound(lane) && self.lanes.socket(lane).is_none() {
             let backlog = call.backlog;
-            return self.with_socket(caller, Purpose::Listen { lane, backlog });
+            let purpose = Purpose::Listen { lane, backlog };
+            if self.capture.unproven.contains(&lane) {
+                return self.replace(caller, purpose);
+            }
+            return self.with_socket(caller, purpose);
         }
         self.listen_on(worker, lane, call.backlog)
     }
@@ -303,7 +313,7 @@ impl Shell {
     /// worker's own.
     fn listen_on(&mut self, worker: WorkerId, lane: LaneId, backlog: i32) -> Reply {
         if !self.lanes.ports.is_bound(lane) {
-            self.lanes.revive();
+            self.lanes.revive(now());
         }
         let Some(socket) = self.lanes.socket(lane) else {
             return Reply::Proceed;
@@ -312,7 +322,7 @@ impl Shell {
             return Reply::Errno(error.raw_os_error().unwrap_or(binding::EIO));
         }
         if self.lanes.ports.is_bound(lane) {
-            self.lanes.change().joins_group(lane);
+            self.lanes.joins_group(lane);
         }
         self.extend_baseline(worker, lane);
         self.listened(worker, Some(lane));
@@ -325,49 +335,6 @@ impl Shell {
         let ready = self.lanes.change().listened(worker, lane);
         if ready && matches!(self.ready, Ready::Auto | Ready::Listen) {
             self.events.push_back(Event::Ready(worker));
-        }
-    }
-
-    // ---- what a worker has let go of ----
-
-    /// Looks for lanes of a worker that no process of its tree has open any
-    /// more: it has closed them, as who probes for a free port does. `process`
-    /// is the one to look at first.
-    pub(super) fn look_for_abandoned(&mut self, worker: WorkerId, process: Option<i32>) {
-        let lanes = self.lanes.ports.lanes_of(worker).into_iter();
-        let lanes: Vec<(LaneId, u64)> = lanes
-            .filter(|lane| self.lanes.ports.is_captured(*lane))
-            .filter_map(|lane| Some((lane, self.lanes.inode(lane)?)))
-            .collect();
-        if lanes.is_empty() {
-            return;
-        }
-        let Some(worker_of) = self.workers.get(worker) else {
-            return;
-        };
-        let roots: Set<i32> = worker_of.roots().collect();
-        let near: Set<i32> = process.into_iter().chain(roots.iter().copied()).collect();
-        let near: Option<Vec<_>> = near.into_iter().map(proc::certain_socket_inodes).collect();
-        // It is about to exit, and its lanes wait for its successor.
-        let Some(near) = near else {
-            return;
-        };
-        let near = near.concat();
-        let mut far = None;
-        for (lane, inode) in lanes {
-            if near.contains(&inode) {
-                continue;
-            }
-            // What has never listened is forgotten lightly: clinit does not
-            // hold it, so it costs nobody anything.
-            let elsewhere = !self.lanes.ports.is_bound(lane)
-                && far
-                    .get_or_insert_with(|| inodes_below(&roots))
-                    .contains(&inode);
-            if !elsewhere {
-                log::debug!("a worker has closed one of its sockets");
-                self.lanes.abandoned(worker, lane, now());
-            }
         }
     }
 
@@ -406,9 +373,4 @@ impl Shell {
         self.capture.alone = Some(worker);
         Reply::Proceed
     }
-}
-
-fn inodes_below(roots: &Set<i32>) -> Set<u64> {
-    let tree = roots.iter().flat_map(|pid| proc::descendants(*pid));
-    tree.flat_map(proc::socket_inodes).collect()
 }

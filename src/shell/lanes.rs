@@ -1,13 +1,17 @@
 //! The sockets behind the lanes, and what the kernel is told of them.
 
+mod ends;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::port::program::Program;
 use crate::port::{Arrivals, Found, LaneId, Ports, Sharing};
 use crate::supervisor::{Time, WorkerId};
+use crate::sys::diag::{self, Socket};
 use crate::sys::errno::describe;
 use crate::sys::listener::{Instruction, Late, Listener};
+use crate::sys::poll::Poller;
 use crate::table::{Set, Table};
 
 /// One lane's socket.
@@ -48,24 +52,41 @@ pub(super) struct Lanes {
     /// Workers that are forked and have not reached their exec: each has a copy
     /// of every lane, which stays in its group for as long.
     with_copies: Set<WorkerId>,
+    /// Where it is told that one has been shut down, or connected.
+    ends: Poller,
+    /// Those that have been shut down, in that order.
+    silent: Vec<LaneId>,
+    /// When those listen again that are all that their address has.
+    revive_at: Option<Time>,
     /// Whether programs may be due.
     changed: bool,
+    /// Whether the kernel has refused a program.
+    refused: bool,
     /// Whether clinit is to end: nobody new is let in.
     closed: bool,
 }
 
 impl Lanes {
-    pub(super) fn new(sharing: Sharing, arrivals: Arrivals) -> Self {
-        Self {
+    pub(super) fn new(sharing: Sharing, arrivals: Arrivals) -> io::Result<Self> {
+        Ok(Self {
             ports: Ports::new(sharing, arrivals),
             held: Table::new(),
             by_inode: Table::new(),
             by_descriptor: Table::new(),
             closing: Vec::new(),
             with_copies: Set::new(),
+            ends: Poller::new()?,
+            silent: Vec::new(),
+            revive_at: None,
             changed: false,
+            refused: false,
             closed: false,
-        }
+        })
+    }
+
+    /// What is readable once a lane has come to an end.
+    pub(super) fn ends(&self) -> &Poller {
+        &self.ends
     }
 
     /// Something was decided that the kernel may have to be told of.
@@ -78,14 +99,24 @@ impl Lanes {
 
     /// A lane has a socket that clinit holds.
     pub(super) fn hold(&mut self, lane: LaneId, socket: Listener) {
-        let inode = socket.inode();
-        self.by_descriptor.insert(socket.descriptor(), lane);
+        let (inode, descriptor) = (socket.inode(), socket.descriptor());
+        self.by_descriptor.insert(descriptor, lane);
         self.know(lane, inode);
         if self.closed {
             keep_out(&socket);
         }
-        if let Some(lane) = self.held.get_mut(&lane) {
-            lane.socket = Some(socket);
+        let token = u64::try_from(descriptor).unwrap_or(u64::MAX);
+        if let Err(error) = self.ends.add_end(&socket, token) {
+            // It is looked at whenever a worker binds or starts.
+            log::debug!("cannot watch {}: {}", socket.local(), describe(&error));
+        }
+        if let Some(known) = self.held.get_mut(&lane) {
+            // It may be another one than it was as the worker's own.
+            let before = std::mem::replace(&mut known.inode, inode);
+            known.socket = Some(socket);
+            if before != inode {
+                self.by_inode.remove(&before);
+            }
         }
         self.changed = true;
     }
@@ -115,6 +146,11 @@ impl Lanes {
         self.held.values().map(|lane| lane.inode)
     }
 
+    /// Where it listens, for people.
+    pub(super) fn local(&self, lane: LaneId) -> String {
+        self.socket(lane).map(Listener::local).unwrap_or_default()
+    }
+
     /// Its socket, where clinit holds it.
     pub(super) fn socket(&self, lane: LaneId) -> Option<&Listener> {
         self.held.get(&lane)?.socket.as_ref()
@@ -135,13 +171,16 @@ impl Lanes {
     }
 
     /// Lets a lane go that has never listened.
-    pub(super) fn drop_bound(&mut self, lane: LaneId) {
-        if let Some(lane) = self.held.remove(&lane) {
+    pub(super) fn drop_bound(&mut self, id: LaneId) {
+        if let Some(lane) = self.held.remove(&id) {
             self.by_inode.remove(&lane.inode);
             if let Some(socket) = lane.socket {
                 self.by_descriptor.remove(&socket.descriptor());
+                // A worker may hold it open for longer.
+                let _ = self.ends.remove(&socket);
             }
         }
+        self.silent.retain(|known| *known != id);
     }
 
     /// Closes a lane of a group, as soon as that makes it leave the group: in
@@ -173,31 +212,6 @@ impl Lanes {
     pub(super) fn copies_closed(&mut self, worker: WorkerId, now: Time) {
         if self.with_copies.remove(&worker) {
             self.close_retiring(now);
-        }
-    }
-
-    /// Makes each lane listen again that a worker has shut down (invariant 7
-    /// of the core): all that there are, since each has left its group. Where
-    /// that was several of one group but not all, the order in which they left
-    /// it is not known.
-    pub(super) fn revive(&mut self) {
-        let silent = |lane: &LaneId| self.socket(*lane).is_some_and(|it| !it.is_listening());
-        let silent: Vec<LaneId> = self.ports.listening().filter(silent).collect();
-        let mut revived = Vec::new();
-        for lane in silent {
-            let Some(socket) = self.socket(lane) else {
-                continue;
-            };
-            match socket.revive() {
-                Ok(()) => revived.push(lane),
-                Err(error) => {
-                    let (local, error) = (socket.local(), describe(&error));
-                    log::warn!("cannot listen on {local} again: {error}");
-                }
-            }
-        }
-        if !revived.is_empty() {
-            self.change().revived(&revived);
         }
     }
 
@@ -325,14 +339,19 @@ impl Lanes {
             // group of its own, and that one could never listen again.
             let group = self.ports.group_of(lane).into_iter();
             let mut sockets = group.filter_map(|lane| self.socket(lane));
-            let Some(socket) = sockets.find(|socket| socket.is_listening()) else {
+            let socket = sockets.find(|socket| socket.is_listening());
+            let told = socket.map(|socket| (socket.local(), attach(socket, &program)));
+            if let Some((local, Ok(()))) = &told {
+                log::trace!("connections of {local} go to {program:?}");
                 continue;
-            };
-            if let Err(error) = attach(socket, &program) {
-                let (local, error) = (socket.local(), describe(&error));
+            }
+            // At the next turn of the loop it is tried again.
+            self.change().not_told(lane);
+            if let Some((local, Err(error))) = told
+                && !std::mem::replace(&mut self.refused, true)
+            {
+                let error = describe(&error);
                 log::warn!("cannot steer connections of {local}: {error}");
-            } else {
-                log::trace!("connections of {} go to {program:?}", socket.local());
             }
         }
     }
@@ -376,7 +395,8 @@ impl Lanes {
     }
 
     /// A worker is gone: its lanes are free.
-    pub(super) fn worker_gone(&mut self, worker: WorkerId) {
+    pub(super) fn worker_gone(&mut self, worker: WorkerId, now: Time) {
+        self.revive_lanes_of(worker, now);
         for lane in self.change().gone(worker) {
             self.drop_bound(lane);
         }
@@ -386,9 +406,17 @@ impl Lanes {
     }
 
     /// A worker is ready: what only its predecessor had is let go of.
+    ///
+    /// A lane may have handshakes under way that are not in its queue yet, and
+    /// the kernel does not say whose they are: while there are any at its port,
+    /// it stays.
     pub(super) fn admit(&mut self, worker: WorkerId, now: Time) {
         let lanes = &self.held;
-        let stale = self.ports.admit(worker, &|lane| queued(lanes, lane));
+        let awaited = |lane| match queued(lanes, lane) {
+            0 => u32::from(has_handshakes(lanes, lane)),
+            queued => queued,
+        };
+        let stale = self.ports.admit(worker, &awaited);
         self.changed = true;
         for lane in stale {
             self.retire(lane, now);
@@ -397,6 +425,7 @@ impl Lanes {
 
     /// A worker does not hold a lane any more, though it lives.
     pub(super) fn abandoned(&mut self, worker: WorkerId, lane: LaneId, now: Time) {
+        self.listen_again(lane);
         let was_bound = self.ports.is_bound(lane);
         self.change().abandoned(worker, lane);
         if self.ports.is_held(lane) {
@@ -404,7 +433,7 @@ impl Lanes {
         }
         if was_bound {
             self.drop_bound(lane);
-        } else if self.queued(lane) == 0 {
+        } else if self.queued(lane) == 0 && self.ports.is_captured(lane) {
             self.retire(lane, now);
         }
     }
@@ -447,6 +476,24 @@ fn keep_out(socket: &Listener) -> bool {
             false
         }
     }
+}
+
+/// Whether handshakes are under way at a lane's port.
+fn has_handshakes(lanes: &Table<LaneId, Lane>, lane: LaneId) -> bool {
+    let socket = lanes.get(&lane).and_then(|lane| lane.socket.as_ref());
+    let mut found = false;
+    if let Some(port) = socket.and_then(Listener::port) {
+        let listed = diag::each_at_port(port, |socket| {
+            found |= matches!(socket, Socket::Handshake(_));
+        });
+        if let Err(error) = listed {
+            log::debug!(
+                "cannot list the handshakes at port {port}: {}",
+                describe(&error)
+            );
+        }
+    }
+    found
 }
 
 fn attach(socket: &Listener, program: &Program) -> io::Result<()> {

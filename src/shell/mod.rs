@@ -3,6 +3,7 @@
 //! One thread and one epoll. Whatever fails here becomes an event; once the
 //! loop runs, nothing returns an error.
 
+mod abandoned;
 mod background;
 mod capture;
 mod client;
@@ -136,6 +137,8 @@ impl Shell {
                 self.step(Event::DeadlineReached);
             }
             self.lanes.look(now());
+            self.lanes.revive_last(now());
+            self.look_at_doubtful();
             self.look_for_emptied();
             self.look_for_cpus();
             self.look_for_hung();
@@ -162,7 +165,7 @@ impl Shell {
         };
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             // Before its slot's next worker, which takes its lanes over.
-            self.lanes.worker_gone(worker);
+            self.lanes.worker_gone(worker, now.time);
         }
         if let Event::Alive(worker, _) = event {
             self.lanes.change().vouches(worker);

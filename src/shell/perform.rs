@@ -121,7 +121,8 @@ impl Shell {
 
     /// Leases to a worker a lane of each listener that has lanes.
     fn lease_lanes(&mut self, id: WorkerId, slot: u32) -> io::Result<()> {
-        self.lanes.revive();
+        self.look_at_doubtful_again();
+        self.lanes.revive(now());
         self.lanes.change().starting(id, slot);
         let listeners: Vec<_> = self.listeners.with_lanes().collect();
         for listener in listeners {

@@ -167,19 +167,7 @@ fn shell(
     } else {
         Vec::new()
     };
-    // As process 1 it is safe from what it does not expect.
-    let other_user = |credentials: &Credentials| credentials.uid != own_uid();
-    let may_be_told = inherited.is_pid1 || !config.credentials.as_ref().is_some_and(other_user);
-    let sharing = match config.share {
-        Share::Auto | Share::Slots => Sharing::Lanes,
-        Share::Queue | Share::Off => Sharing::OneQueue,
-    };
-    let arrivals = if may_be_told {
-        Arrivals::Told
-    } else {
-        Arrivals::Untold
-    };
-    let mut lanes = Lanes::new(sharing, arrivals);
+    let (mut lanes, may_be_told) = open_lanes(&config, inherited.is_pid1)?;
     let owner = config.credentials.as_ref().map(|it| it.uid);
     let sharing = (config.share, owner);
     let mut manager = if cluster {
@@ -221,6 +209,9 @@ fn shell(
     poller
         .add(&signals, Token::Signals.pack())
         .map_err(StartError::Loop)?;
+    poller
+        .add(lanes.ends(), Token::Ends.pack())
+        .map_err(StartError::Loop)?;
     let control = if cluster {
         Control::open(&socket, facts, &poller)
     } else {
@@ -257,6 +248,24 @@ fn shell(
         closing: Closing::new(mode, inherited.is_pid1),
         outcome: None,
     })
+}
+
+/// No lanes yet, and whether their arrivals may be told.
+fn open_lanes(config: &Config, is_pid1: bool) -> Result<(Lanes, bool), StartError> {
+    // As process 1 it is safe from what it does not expect.
+    let other_user = |credentials: &Credentials| credentials.uid != own_uid();
+    let may_be_told = is_pid1 || !config.credentials.as_ref().is_some_and(other_user);
+    let sharing = match config.share {
+        Share::Auto | Share::Slots => Sharing::Lanes,
+        Share::Queue | Share::Off => Sharing::OneQueue,
+    };
+    let arrivals = if may_be_told {
+        Arrivals::Told
+    } else {
+        Arrivals::Untold
+    };
+    let lanes = Lanes::new(sharing, arrivals).map_err(StartError::Loop)?;
+    Ok((lanes, may_be_told))
 }
 
 fn say_what_starts(workers: u32, plan: &Plan, listeners: &Listeners) {

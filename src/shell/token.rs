@@ -21,6 +21,8 @@ pub(super) enum Token {
     Client(u32),
     /// The process that has become a worker's main process.
     Main(WorkerId),
+    /// The ends of lanes.
+    Ends,
 }
 
 impl Token {
@@ -34,6 +36,7 @@ impl Token {
             Self::Control => (8, 0),
             Self::Client(client) => (9, client),
             Self::Main(worker) => (10, worker.index()),
+            Self::Ends => (11, 0),
         };
         kind << 32 | u64::from(index)
     }
@@ -50,6 +53,7 @@ impl Token {
             8 => Some(Self::Control),
             9 => Some(Self::Client(index)),
             10 => Some(Self::Main(worker)),
+            11 => Some(Self::Ends),
             _ => None,
         }
     }

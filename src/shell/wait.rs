@@ -28,6 +28,7 @@ impl Shell {
         let deadlines = [
             self.supervisor.next_deadline(),
             self.lanes.ports.next_look(),
+            self.lanes.next_revival(),
             self.emptying.next_look(),
             self.resizing.next_look(),
             self.lanes.ports.next_look_for_hung(),
@@ -61,6 +62,7 @@ impl Shell {
                 Some(Token::Control) => self.accept_clients(),
                 Some(Token::Client(client)) => self.serve_client(client),
                 Some(Token::Main(worker)) => self.look_at_main(worker),
+                Some(Token::Ends) => self.lanes.look_for_ends(now()),
                 None => {}
             }
         }

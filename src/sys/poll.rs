@@ -1,7 +1,7 @@
 //! Waiting for descriptors (`epoll(7)`).
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -50,6 +50,19 @@ impl Poller {
             .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
     }
 
+    /// Watches a socket of TCP that listens for its end: it is reported each
+    /// time that it is shut down (`shutdown(2)`, or a connect to nowhere), and
+    /// one that is only bound, when it is connected. Connections that arrive
+    /// are not looked at, for a listener is never writable.
+    ///
+    /// # Errors
+    ///
+    /// Those of `epoll_ctl(2)`.
+    pub fn add_end(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        let end = EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        Ok(self.0.add(fd, EpollEvent::new(end, token))?)
+    }
+
     /// Has `fd`, which is watched, reported for room to write as well, or not
     /// any more.
     ///
@@ -94,6 +107,13 @@ impl Poller {
             Err(errno) => return Err(errno.into()),
         };
         Ok(Events { buffer, count })
+    }
+}
+
+/// One set may be watched in another.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
     }
 }
 

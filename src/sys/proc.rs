@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use super::guise::Guise;
 pub use memory::{proportional_bytes, resident_bytes};
-pub use sockets::{certain_socket_inodes, listening_inodes, socket_inodes};
+pub use sockets::{certain_socket_inodes, known_socket_inodes, listening_inodes, socket_inodes};
 pub use usage::{Usage, usage};
 
 /// A process.

@@ -141,6 +141,17 @@ pub(super) fn user_namespace(process: i32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{process}/ns/user")).ok()
 }
 
+/// Whether a thread is in clinit's own network namespace, whose ports are
+/// shared (`network_namespaces(7)`); also where that may not be seen.
+#[must_use]
+pub fn is_in_own_network(tid: i32) -> bool {
+    let network = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).ok();
+    let guise = Guise::to_look_into(tid);
+    let theirs = network(&tid.to_string());
+    drop(guise);
+    theirs.is_none_or(|theirs| network("self") == Some(theirs))
+}
+
 /// What a thread's socket speaks; none for what is no socket, or may not be
 /// looked at. The descriptor is not touched (`xattr(7)`).
 #[must_use]

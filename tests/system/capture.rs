@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 
 use crate::harness::{
-    DEADLINE, ROUTES, Setup, Who, by_route, connect, free_port, greeted, program, send,
+    DEADLINE, ROUTES, Setup, WORKER, Who, by_route, connect, free_port, greeted, is_root, program,
+    send,
 };
 
 fn local(port: u16) -> SocketAddr {
@@ -318,4 +319,21 @@ fn a_port_is_shared_by_whoever_binds_it_and_others_by_whoever_binds_those() {
         slots.insert(who(both).slot);
         (slots.len() == 3).then_some(())
     });
+}
+
+#[test]
+fn who_has_a_network_of_its_own_binds_without_clinit() {
+    if !is_root() {
+        return;
+    }
+    let port = free_port();
+    let mut words = vec!["unshare", "--net", &WORKER];
+    let script = format!("tcp bind 0.0.0.0:{port} listen report up wait");
+    words.extend(script.split(' '));
+    let mut clinit = Setup::new("-i 2 -v").command(&words).start();
+    let _ = clinit.reports("report", 2);
+    for outcome in clinit.reports("bind", 2) {
+        assert_eq!(outcome.text(), "ok");
+    }
+    assert!(!clinit.log().contains("a worker has bound"));
 }

@@ -32,6 +32,7 @@ mod reload;
 mod restart;
 mod rights;
 mod runtimes;
+mod several;
 mod sharing;
 mod shutdown;
 mod spread;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::harness::{Clinit, Setup, WORKER, ask, children, free_port};
+use crate::harness::{Clinit, Setup, WORKER, ask, children, connect, free_port, send};
 
 /// A server whose file is replaced, as a deployment does.
 struct Deployed {
@@ -155,6 +156,39 @@ fn a_bad_deployment_is_a_non_event_for_clients() {
     });
     assert!(server.pids(2).is_disjoint(&old));
     server.clinit.end_by(libc::SIGTERM).expect(0);
+}
+
+/// The lane of a predecessor that dies beside its successor is closed once that
+/// one is ready: not so while a client is about to join its queue.
+#[test]
+fn a_handshake_under_way_at_a_dead_workers_lane_is_not_cut_off() {
+    let setup = Setup::new("-i 1 --settle 0 --ready notify");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let (gate, first) = (setup.path("gate"), setup.path("first"));
+    nix::unistd::mkfifo(gate.as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut clinit = setup
+        .worker(&format!(
+            "tcp set defer-accept bind {address} listen report up \
+             once {first} [ ready ] await {gate} ready answer 0"
+        ))
+        .start();
+    let old = clinit.report("report");
+    clinit.wait_ready(1);
+    // Until its question is there.
+    let mut client = connect(address).unwrap();
+    clinit.signal(libc::SIGHUP);
+    let _ = clinit.report("report");
+    send(old.pid, libc::SIGKILL);
+    clinit.wait_for_log("worker was killed by SIGKILL");
+    drop(fs::OpenOptions::new().write(true).open(&gate).unwrap());
+    clinit.wait_ready(2);
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    clinit.signal(libc::SIGHUP);
+    let _ = clinit.report("report");
+    drop(fs::OpenOptions::new().write(true).open(&gate).unwrap());
+    let mut answer = [0; 8];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1");
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::harness::{Clinit, DEADLINE, Setup, Who, ask, connect, free_port, greeted, send, state};
+use crate::harness::{
+    Clinit, DEADLINE, Setup, Who, ask, connect, free_port, greeted, send, state, tally,
+};
 
 /// Long enough for clinit to be told of an arrival before the next one, which
 /// is then for another worker. Were it not, the tests would prove less.
@@ -209,4 +211,90 @@ fn a_worker_that_hangs_is_given_no_more_under_load_either() {
         assert!(start.elapsed() < DEADLINE, "{} hang", lost.len());
     }
     assert!(lost.len() <= 16, "{} hang", lost.len());
+}
+
+/// It closes its only listener and lives on: it is given no more after a while,
+/// and who binds next has what waits there.
+#[test]
+fn a_worker_that_closes_its_listener_is_given_none_and_another_has_what_waits() {
+    let address = local();
+    let setup = Setup::new("-i 3 --ready notify -v");
+    let [closes, binds] = ["closes", "binds"].map(|name| setup.dir.fifo(name));
+    let script = format!(
+        "if-slot 1 [ at {address} ready await {closes} drop report closed wait ] if-slot 2 [ await {binds} ] at {address} ready hold"
+    );
+    let mut clinit = setup.worker(&script).start();
+    clinit.wait_ready(2);
+    // It looks once at what is ready.
+    clinit.catch_up();
+    std::fs::write(closes, "").unwrap();
+    let _ = clinit.report("report");
+    let quick = Duration::from_millis(500);
+    let start = std::time::Instant::now();
+    let (mut waiting, mut in_a_row) = (Vec::new(), 0);
+    while in_a_row < 20 || !clinit.log().contains("has closed one of its sockets") {
+        sleep(PACE);
+        let mut stream = connect(address).unwrap();
+        stream.set_read_timeout(Some(quick)).unwrap();
+        if stream.read(&mut [0]).is_ok_and(|length| length > 0) {
+            in_a_row += 1;
+        } else {
+            in_a_row = 0;
+            waiting.push(stream);
+        }
+        assert!(start.elapsed() < DEADLINE, "{} hang", waiting.len());
+    }
+    if !(1..=4).contains(&waiting.len()) {
+        clinit.fail(&format!("{} hang", waiting.len()));
+    }
+    std::fs::write(binds, "").unwrap();
+    for stream in &mut waiting {
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        assert_eq!(greeted(stream).unwrap().slot, "2");
+    }
+}
+
+/// The index of what is left is another one: none may be asked for by the old.
+#[test]
+fn a_lane_that_a_worker_shuts_down_is_given_none_and_the_others_are() {
+    let address = local();
+    let setup = Setup::new("-i 3 -v");
+    let gate = setup.dir.fifo("gate");
+    let script = format!(
+        "at {address} if-slot 0 [ await {gate} shut-down report silent await {gate} listen report again ] hold"
+    );
+    let mut clinit = setup.worker(&script).start();
+    clinit.wait_ready(3);
+    std::fs::write(&gate, "").unwrap();
+    let _ = clinit.report("report");
+    clinit.wait_for_log("has shut down");
+    let mut slots = std::collections::BTreeSet::new();
+    for who in in_turn(address, 24) {
+        slots.insert(who.slot);
+    }
+    assert!(slots.iter().eq(["1", "2"]), "{slots:?}");
+    std::fs::write(&gate, "").unwrap();
+    let _ = clinit.report("report");
+    clinit.wait_until("it is given some again", |_| {
+        (who(address).slot == "0").then_some(())
+    });
+    assert_eq!(
+        tally(in_turn(address, 24).into_iter().map(|who| who.slot)).len(),
+        3
+    );
+}
+
+/// The only one that there is: nobody asks for it to be listened at again.
+#[test]
+fn an_address_that_its_only_worker_shuts_down_is_listened_at_again() {
+    let address = local();
+    let setup = Setup::new("-i 1 -v");
+    let gate = setup.dir.fifo("gate");
+    let script = format!("at {address} shut-down await {gate} hold");
+    let mut clinit = setup.worker(&script).start();
+    clinit.wait_for_log("has shut down");
+    let connected = |_: &mut Clinit| TcpStream::connect(address).ok();
+    let mut stream = clinit.wait_until("it listens again", connected);
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(greeted(&mut stream).unwrap().slot, "0");
 }

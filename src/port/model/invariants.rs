@@ -94,12 +94,10 @@ impl Model {
             )?;
         }
         if best == Some(&"rank: free") {
-            let queued = self.queued();
-            let lengths = targets.iter().map(|at| queued(listener.lanes[*at].id));
-            let longest = lengths.max();
+            let bests = self.bests(listener.address.port(), false);
             require(given.len() == 1, 2, "several free lanes are given some")?;
-            let length = queued(listener.lanes[given[0]].id);
-            return require(Some(length) == longest, 2, "not the one that is next");
+            let is_next = bests.contains(&listener.lanes[given[0]].id);
+            return require(is_next, 2, "not the one that is next");
         }
         if self.ports.arrivals == Arrivals::Told && !listener.rotation.is_fast() {
             let watched = self.ports.watched();

@@ -97,6 +97,7 @@ pub(in crate::port) const KINDS: &[&str] = &[
     "move: accept",
     "answer: proceed",
     "answer: again",
+    "answer: lend its pair",
     "answer: lend",
     "answer: join first",
     "answer: join",

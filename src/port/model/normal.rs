@@ -33,6 +33,12 @@ impl Model {
         for listener in &mut listeners {
             let lanes = listener.lanes.iter_mut().chain(&mut listener.bound);
             lanes.for_each(|lane| lane.id = *names.get(&lane.id).unwrap());
+            // Sockets that were had together are known by the first of them.
+            let bundles: Vec<_> = listener.all().map(|lane| (lane.bundle, lane.id)).collect();
+            let first = |of| bundles.iter().filter(move |(bundle, _)| *bundle == of);
+            for lane in listener.lanes.iter_mut().chain(&mut listener.bound) {
+                lane.bundle = first(lane.bundle).map(|(_, id)| *id).min().unwrap();
+            }
             if scope.turns {
                 listener.rotation.renumber(&names);
                 listener.rotation.round(NOW);
@@ -51,6 +57,10 @@ impl Model {
         let queues = std::mem::take(&mut self.queues).into_iter();
         self.queues = queues
             .filter_map(|(lane, length)| Some((*names.get(&lane)?, length)))
+            .collect();
+        let silent = std::mem::take(&mut self.silent).into_iter();
+        self.silent = silent
+            .filter_map(|lane| names.get(&lane).copied())
             .collect();
         let suspected = |id| {
             let mut lanes = self.ports.listeners.values().flat_map(Listener::all);

@@ -42,12 +42,12 @@ pub(super) enum Purpose {
 
 /// With whom an address may be shared.
 #[derive(Clone, Copy, Debug)]
-struct Sharing {
-    worker: WorkerId,
+pub(super) struct Sharing {
+    pub(super) worker: WorkerId,
     /// Whether nobody of ours has the address.
-    first: bool,
+    pub(super) first: bool,
     /// Whether the worker may have the port once for each family.
-    apart: bool,
+    pub(super) apart: bool,
 }
 
 impl Shell {
@@ -104,7 +104,7 @@ impl Shell {
                     }
                 }
                 let inode = binding::inode(&socket);
-                let lane = self.joined(worker, address, inode);
+                let lane = self.joined(worker, address, inode, again);
                 if self.lanes.ports.is_shared(lane) {
                     // The others are given this very socket.
                     self.hold(lane, socket);
@@ -140,88 +140,6 @@ impl Shell {
         }
     }
 
-    /// Puts another socket in place of the worker's, which clinit cannot or
-    /// need not have.
-    pub(super) fn replace(&mut self, caller: Caller<'_>, purpose: Purpose) -> Reply {
-        let worker = caller.worker;
-        match purpose {
-            // Whether the worker's own shares ports by itself is not to be
-            // seen from here, but the kernel sees it.
-            Purpose::Bind { again: true, .. } => Reply::Proceed,
-            // It would serve nobody.
-            Purpose::Bind { .. } | Purpose::BindDatagrams { .. }
-                if !caller.waiting().is_empty() =>
-            {
-                let why = "it waits for its socket before it binds it, \
-                           and clinit can only put another in its place";
-                self.lose_sharing(caller, why)
-            }
-            Purpose::Bind {
-                address,
-                thread,
-                first,
-                ..
-            } => {
-                let bound = self.replica(address, false, &thread, |shell, socket| {
-                    // The worker's own may leave IPv4 alone: that is not to
-                    // be seen from here.
-                    let apart = true;
-                    let sharing = Sharing {
-                        worker,
-                        first,
-                        apart,
-                    };
-                    shell.bind_shared(socket, address, &thread, sharing)
-                });
-                let socket = match bound {
-                    Ok(Ok(socket)) => socket,
-                    Ok(Err(errno)) => return Reply::Errno(errno),
-                    Err(error) => {
-                        log::debug!("cannot bind {address} for a worker: {error}");
-                        return Reply::Proceed;
-                    }
-                };
-                if !self.put(caller, socket.as_fd(), true) {
-                    return Reply::Proceed;
-                }
-                self.tell_of_replicas(address);
-                let lane = self.joined(worker, address, binding::inode(&socket));
-                self.hold(lane, socket);
-                Reply::Errno(0)
-            }
-            Purpose::BindDatagrams {
-                address,
-                thread,
-                again,
-            } => {
-                let shared = self.shares_datagrams(worker, address, again);
-                let bound = self.replica(address, true, &thread, |_, socket| {
-                    bind_datagrams(socket, address, &thread, shared)
-                });
-                match bound {
-                    Ok(Ok(socket)) => {
-                        if !self.put(caller, socket.as_fd(), true) {
-                            return Reply::Proceed;
-                        }
-                        self.tell_of_replicas(address);
-                        let inode = binding::inode(&socket);
-                        self.capture.datagrams.insert((address, worker), inode);
-                        Reply::Errno(0)
-                    }
-                    Ok(Err(errno)) => Reply::Errno(errno),
-                    Err(_) => Reply::Proceed,
-                }
-            }
-            // It is bound, so it is the worker's own: it goes on without
-            // clinit.
-            Purpose::Listen { lane, .. } => {
-                self.lanes.abandoned(worker, lane, now());
-                self.listened(worker, None);
-                Reply::Proceed
-            }
-        }
-    }
-
     /// Puts a lane in place of the worker's socket.
     pub(super) fn lend(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
         if self.put_lane(caller, lane).is_some() {
@@ -234,7 +152,7 @@ impl Shell {
     /// The socket of a lane, once it is in place of the worker's.
     pub(super) fn put_lane(&mut self, caller: Caller<'_>, lane: LaneId) -> Option<OwnedFd> {
         if !self.lanes.ports.is_bound(lane) {
-            self.lanes.revive();
+            self.lanes.revive(now());
         }
         let shared = self.lanes.ports.is_shared(lane);
         let socket = self.lanes.socket(lane)?.as_fd().try_clone_to_owned().ok()?;
@@ -245,7 +163,10 @@ impl Shell {
     pub(super) fn lent(&mut self, caller: Caller<'_>, lane: LaneId) -> Reply {
         self.lanes.change().lent(caller.worker, lane);
         self.extend_baseline(caller.worker, lane);
-        log::debug!("a worker has taken over a lane of {}", self.local(lane));
+        log::debug!(
+            "a worker has taken over a lane of {}",
+            self.lanes.local(lane)
+        );
         Reply::Errno(0)
     }
 
@@ -286,7 +207,7 @@ impl Shell {
     /// Binds a socket that is to be a lane. The first of an address is bound
     /// as it is, so that the answer is that of the kernel without clinit, and
     /// shares the address from then on.
-    fn bind_shared(
+    pub(super) fn bind_shared(
         &self,
         socket: BorrowedFd<'_>,
         address: SocketAddr,
@@ -320,66 +241,40 @@ impl Shell {
         Ok(errno)
     }
 
-    /// A bound socket in place of the worker's, or the kernel's error number.
-    fn replica(
-        &self,
-        address: SocketAddr,
-        datagrams: bool,
-        thread: &Thread,
-        bind: impl FnOnce(&Self, BorrowedFd<'_>) -> io::Result<i32>,
-    ) -> io::Result<Result<OwnedFd, i32>> {
-        // Whether the worker's leaves IPv4 alone is not to be seen from here.
-        let v4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
-        let only_v6 = self.lanes.ports.has_address(v4);
-        let socket = binding::replica(address, datagrams, only_v6)?;
-        // All that share a port have one owner.
-        if let Err(error) = binding::give_to(socket.as_fd(), thread.uid) {
-            log::debug!("cannot give a socket to user {}: {error}", thread.uid);
-        }
-        let errno = bind(self, socket.as_fd())?;
-        Ok(if errno == 0 { Ok(socket) } else { Err(errno) })
-    }
-
     /// A worker's socket is bound. Lanes that nobody will take over now are
-    /// closed.
-    fn joined(&mut self, worker: WorkerId, address: SocketAddr, inode: u64) -> LaneId {
+    /// closed: not where it is one more of a worker's several, whose likes may
+    /// be taken over yet.
+    pub(super) fn joined(
+        &mut self,
+        worker: WorkerId,
+        address: SocketAddr,
+        inode: u64,
+        again: bool,
+    ) -> LaneId {
         let lane = self.lanes.change().joined(worker, address);
         // Unless the worker is gone by now.
         if self.lanes.ports.is_bound(lane) {
             self.lanes.know(lane, inode);
         }
-        for lane in self.lanes.ports.passed_over(worker, address) {
-            self.lanes.retire(lane, now());
+        if !again {
+            for lane in self.lanes.ports.passed_over(worker, address) {
+                self.lanes.retire(lane, now());
+            }
         }
         log::debug!("a worker has bound {address}");
         lane
     }
 
-    fn hold(&mut self, lane: LaneId, socket: OwnedFd) {
+    pub(super) fn hold(&mut self, lane: LaneId, socket: OwnedFd) {
         match Listener::take(socket) {
             Ok(socket) => self.lanes.hold(lane, socket),
             Err(error) => log::warn!("cannot keep a worker's socket: {}", describe(&error)),
         }
     }
-
-    fn local(&self, lane: LaneId) -> String {
-        self.lanes
-            .socket(lane)
-            .map(Listener::local)
-            .unwrap_or_default()
-    }
-
-    fn tell_of_replicas(&mut self, address: SocketAddr) {
-        if !std::mem::replace(&mut self.capture.told_of_replicas, true) {
-            log::info!(
-                "{address}: another socket takes the place of the worker's; options that it set before bind are lost"
-            );
-        }
-    }
 }
 
 /// As [`Shell::bind_shared`], for datagrams, which no program steers.
-fn bind_datagrams(
+pub(super) fn bind_datagrams(
     socket: BorrowedFd<'_>,
     address: SocketAddr,
     thread: &Thread,

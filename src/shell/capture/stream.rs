@@ -3,6 +3,10 @@
 //! Some wait for their socket by epoll before they bind it, as Netty does.
 //! Where a lane takes the place of such a one, the lane is waited for instead;
 //! that takes the worker's epoll descriptors as well as its socket.
+//!
+//! Others bind an address several times, with sockets that share it by
+//! themselves (nginx `reuseport`, Envoy): the k-th is given what the
+//! predecessor's k-th was.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
@@ -13,7 +17,7 @@ use crate::table::Table;
 
 use super::extraction::{Bringing, Wanted};
 use super::socket::Purpose;
-use super::{Caller, Reply, Shell};
+use super::{Caller, Reply, Shell, now};
 
 /// How many epoll descriptors of a worker may wait for one socket. Where there
 /// are more, it stays.
@@ -34,26 +38,28 @@ impl Shell {
     ) -> Reply {
         let worker = caller.worker;
         let inode = caller.inode();
-        self.look_for_abandoned(worker, Some(caller.thread.process));
+        self.look_for_lost(caller, address, inode);
         let waiting = if self.lanes.ports.has_port(address.port()) {
             caller.waiting()
         } else {
             Vec::new()
         };
         let stays = self.has_to_stay(&waiting);
-        let own = match self.answer_to_bind(caller, address, inode, stays) {
+        let answer = self.answer_to_bind(caller, address, inode, stays);
+        let lent = match answer {
             Bind::Lend(lane) if waiting.is_empty() => return self.lend(caller, lane),
-            Bind::Lend(lane) => match self.lend_polled(caller, lane, &waiting, brought) {
-                Ok(reply) => return reply,
-                Err(own) => own,
+            Bind::Lend(lane) => self.lend_polled(caller, lane, &waiting, brought),
+            Bind::Again if !stays && !multipath => match self.lanes.ports.paired(worker, address) {
+                Some(pair) => self.lend_pair(caller, pair, &waiting, brought),
+                None => return self.with_own(caller, address, answer, multipath),
             },
-            answer @ (Bind::Proceed | Bind::Again | Bind::Join { .. }) => {
-                return match purpose_of(caller, address, answer) {
-                    Some(purpose) if multipath => self.replace(caller, purpose),
-                    Some(purpose) => self.with_socket(caller, purpose),
-                    None => Reply::Proceed,
-                };
+            Bind::Proceed | Bind::Again | Bind::Join { .. } => {
+                return self.with_own(caller, address, answer, multipath);
             }
+        };
+        let own = match lent {
+            Ok(reply) => return reply,
+            Err(own) => own,
         };
         // Its numbers may be another process's by now.
         if !self.still_waits(caller) {
@@ -64,6 +70,35 @@ impl Shell {
             (Some(purpose), Some(own)) if !multipath => self.put_to_use(worker, purpose, own),
             (Some(purpose), _) => self.replace(caller, purpose),
             (None, _) => Reply::Proceed,
+        }
+    }
+
+    /// Looks for what the worker, or whoever takes nothing at this address, has
+    /// let go of: it may be what is lent next.
+    fn look_for_lost(&mut self, caller: Caller<'_>, address: SocketAddr, inode: Option<u64>) {
+        let worker = caller.worker;
+        let known = inode.and_then(|inode| self.lanes.of_inode(inode));
+        if let Some(lane) = known.filter(|lane| self.capture.unproven.contains(lane)) {
+            // It was refused, and tries another address.
+            self.lanes.abandoned(worker, lane, now());
+        }
+        if self.lanes.ports.has_address(address) {
+            self.look_at_doubtful_again();
+        }
+        self.look_for_abandoned(worker, Some(caller.thread.process));
+    }
+
+    fn with_own(
+        &mut self,
+        caller: Caller<'_>,
+        address: SocketAddr,
+        answer: Bind,
+        multipath: bool,
+    ) -> Reply {
+        match purpose_of(caller, address, answer) {
+            Some(purpose) if multipath => self.replace(caller, purpose),
+            Some(purpose) => self.with_socket(caller, purpose),
+            None => Reply::Proceed,
         }
     }
 
@@ -89,6 +124,34 @@ impl Shell {
         !waiting.is_empty() && !may_bring
     }
 
+    /// Puts a lane in place of a worker's k-th socket at an address, if its
+    /// sockets there share the address by themselves: that is not to be seen
+    /// before the socket is at hand.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Self::lend_polled`].
+    fn lend_pair(
+        &mut self,
+        caller: Caller<'_>,
+        pair: LaneId,
+        waiting: &[RawFd],
+        brought: Option<Brought>,
+    ) -> Result<Reply, Option<OwnedFd>> {
+        let descriptor = caller.call.descriptor;
+        let Some(mut brought) = self.bring_all(caller, &[], brought)? else {
+            return Ok(Reply::Later);
+        };
+        let own = brought.get(&descriptor).map(AsFd::as_fd).ok_or(None)?;
+        if !binding::shares_port(own) || binding::is_bound(own) {
+            return Err(brought.remove(&descriptor));
+        }
+        if waiting.is_empty() {
+            return Ok(self.lend(caller, pair));
+        }
+        self.lend_polled(caller, pair, waiting, Some(brought))
+    }
+
     /// Puts a lane in place of a worker's socket, and has these epoll
     /// descriptors of the worker wait for it in that one's stead.
     ///
@@ -107,6 +170,39 @@ impl Shell {
         waiting: &[RawFd],
         brought: Option<Brought>,
     ) -> Result<Reply, Option<OwnedFd>> {
+        let call = caller.call;
+        let Some(mut brought) = self.bring_all(caller, waiting, brought)? else {
+            return Ok(Reply::Later);
+        };
+        let own = brought.remove(&call.descriptor).ok_or(None)?;
+        let Some(socket) = self.put_lane(caller, lane) else {
+            return Ok(Reply::Proceed);
+        };
+        let waiting: Vec<&OwnedFd> = brought.values().collect();
+        let (from, to) = (own.as_fd(), socket.as_fd());
+        if let Err(error) = interest::transfer(&waiting, call.descriptor, from, to) {
+            log::debug!("cannot have a worker wait for a lane: {error}");
+            return if self.put(caller, from, false) {
+                Err(Some(own))
+            } else {
+                Ok(Reply::Proceed)
+            };
+        }
+        Ok(self.lent(caller, lane))
+    }
+
+    /// Brings a worker's socket, and these epoll descriptors of it, unless they
+    /// have been brought; none while the thread is traced for one of them.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Self::lend_polled`].
+    fn bring_all(
+        &mut self,
+        caller: Caller<'_>,
+        waiting: &[RawFd],
+        brought: Option<Brought>,
+    ) -> Result<Option<Brought>, Option<OwnedFd>> {
         let Caller { worker, call, .. } = caller;
         let inode = caller.inode();
         // It may have been brought for another call, from a signal's handler.
@@ -125,26 +221,12 @@ impl Shell {
                 }
                 Bringing::UnderWay => {
                     self.capture.brought.insert((worker, call.tid), brought);
-                    return Ok(Reply::Later);
+                    return Ok(None);
                 }
                 Bringing::NotToBeHad => return Err(brought.remove(&call.descriptor)),
             }
         }
-        let own = brought.remove(&call.descriptor).ok_or(None)?;
-        let Some(socket) = self.put_lane(caller, lane) else {
-            return Ok(Reply::Proceed);
-        };
-        let waiting: Vec<&OwnedFd> = brought.values().collect();
-        let (from, to) = (own.as_fd(), socket.as_fd());
-        if let Err(error) = interest::transfer(&waiting, call.descriptor, from, to) {
-            log::debug!("cannot have a worker wait for a lane: {error}");
-            return if self.put(caller, from, false) {
-                Err(Some(own))
-            } else {
-                Ok(Reply::Proceed)
-            };
-        }
-        Ok(self.lent(caller, lane))
+        Ok(Some(brought))
     }
 }
 

@@ -99,6 +99,12 @@ impl Listener {
         self.socket.listen(backlog.clamp(LEAST_BACKLOG, BACKLOG))
     }
 
+    /// Whether it has a peer, and so will never listen.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.socket.peer_addr().is_ok()
+    }
+
     /// Whether it listens: a worker may have shut it down for all.
     #[must_use]
     pub fn is_listening(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 
 use super::super::guise::Guise;
 use super::in_proc;
@@ -61,6 +61,23 @@ pub fn certain_socket_inodes(pid: i32) -> Option<Vec<u64>> {
     drop(guise);
     let inodes = socket_inodes(pid);
     is_running(&fs::read(in_proc(pid, "stat")).ok()?).then_some(inodes)
+}
+
+/// As [`socket_inodes`], of a process that may be gone or exiting, and then has
+/// none; not of one that may not be looked into.
+#[must_use]
+pub fn known_socket_inodes(pid: i32) -> Option<Vec<u64>> {
+    let guise = Guise::to_look_into(pid);
+    let opened = fs::read_dir(in_proc(pid, "fd"));
+    drop(guise);
+    match opened {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let stat = fs::read(in_proc(pid, "stat"));
+            let is_running = stat.is_ok_and(|stat| is_running(&stat));
+            (!is_running).then(Vec::new)
+        }
+        Ok(_) | Err(_) => Some(socket_inodes(pid)),
+    }
 }
 
 /// Whether /proc/PID/stat is of a process that is not exiting.
