@@ -4,7 +4,7 @@ use super::json::{Json, quote};
 
 /// A column: its heading, how wide it is at least, and whether it is flush
 /// right.
-const COLUMNS: [(&str, usize, bool); 10] = [
+const COLUMNS: [(&str, usize, bool); 11] = [
     ("SLOT", 4, true),
     ("PID", 5, true),
     ("GEN", 3, true),
@@ -13,6 +13,7 @@ const COLUMNS: [(&str, usize, bool); 10] = [
     ("RESTARTS", 8, true),
     ("CPU", 4, true),
     ("MEMORY", 6, true),
+    ("CONN", 4, true),
     ("QUEUE", 5, true),
     ("LAST", 4, false),
 ];
@@ -109,6 +110,7 @@ fn cells(worker: &Json, earlier: Option<Earlier>) -> [String; COLUMNS.len()] {
         shown("restarts", whole),
         cpu(worker, earlier).unwrap_or_else(|| "-".into()),
         shown("memory_bytes", size),
+        shown("connections", whole),
         shown("queue", whole),
         word("last"),
     ]
@@ -211,7 +213,8 @@ mod tests {
         let of = of.number("generation", 1).text("state", "ready");
         let of = of.number("age_ms", age_ms).number("cpu_ms", cpu_ms);
         let of = of.number("memory_bytes", 48 << 20).number("restarts", 2);
-        of.number("queue", 0)
+        of.number("connections", 3)
+            .number("queue", 0)
             .text("last", "exited with code 1")
             .finish()
     }
@@ -248,9 +251,9 @@ cpus       2 CPUs: the mask, no quota
 share      auto, ports by ptrace
 listeners  0.0.0.0:80 [::]:81
 
-SLOT   PID GEN STATE     AGE RESTARTS  CPU MEMORY QUEUE LAST
-   0  1000   1 ready      1s        2  50%    48M     0 exited with code 1
-   1     -   - stopped     -        -    -      -     -
+SLOT   PID GEN STATE     AGE RESTARTS  CPU MEMORY CONN QUEUE LAST
+   0  1000   1 ready      1s        2  50%    48M    3     0 exited with code 1
+   1     -   - stopped     -        -    -      -    -     -
 "
         );
         assert!(shown.lines().all(|line| line.len() <= 80));

@@ -17,7 +17,7 @@ use std::os::fd::RawFd;
 use crate::config::{self, Route};
 use crate::port::{LaneId, address};
 use crate::supervisor::policy::Ready;
-use crate::supervisor::{Event, WorkerId};
+use crate::supervisor::{Event, Signal, WorkerId};
 use crate::sys::errno::describe;
 use crate::sys::notification::{Call, Notification, Received};
 use crate::sys::remote::{self, Protocol, Thread};
@@ -157,7 +157,13 @@ impl Shell {
                     self.send_reply(id, &call, reply);
                 }
                 Err(error) => {
-                    log::warn!("cannot take part in a worker's calls: {}", describe(&error));
+                    // Unanswered, each of its binds would fail without a word.
+                    log::error!("cannot take part in a worker's calls: {}", describe(&error));
+                    if let Some(worker) = self.workers.get_mut(id)
+                        && let Err(error) = worker.signal_group(Signal::KILL)
+                    {
+                        log::warn!("cannot kill a worker that nobody answers: {error}");
+                    }
                     self.stop_answering(id);
                     return;
                 }

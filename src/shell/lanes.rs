@@ -283,6 +283,12 @@ impl Lanes {
         addresses
     }
 
+    /// The ports that they listen at.
+    pub(super) fn ports_in_use(&self) -> impl Iterator<Item = u16> + '_ {
+        let sockets = self.ports.listening().filter_map(|lane| self.socket(lane));
+        sockets.filter_map(Listener::port)
+    }
+
     /// How many connections wait for this worker.
     pub(super) fn waiting_for(&self, worker: WorkerId) -> u32 {
         let lanes = self.ports.lanes_of(worker).into_iter();

@@ -7,8 +7,11 @@ use crate::harness::{Setup, get};
 use crate::load::{Clients, Seen, under_load};
 use crate::servers::{Server, free_port};
 
-/// How often each is reloaded.
-const RELOADS: usize = 3;
+/// How often each is reloaded: 3 times, or `MATRIX_RELOADS`.
+fn reloads() -> usize {
+    let given = std::env::var("MATRIX_RELOADS");
+    given.map_or(3, |reloads| reloads.parse().expect("a number"))
+}
 
 /// Each answer takes so long, in milliseconds: at any time some are owed.
 const DELAY: &str = "50";
@@ -32,7 +35,7 @@ fn loses_no_request(server: Server, environment: &[(&str, &str)]) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     clinit.wait_until("it answers", |_| get(address).ok());
     let seen = under_load(address, CLIENTS, || {
-        for generation in 2..RELOADS + 2 {
+        for generation in 2..reloads() + 2 {
             clinit.signal(libc::SIGHUP);
             clinit.wait_for_log(&format!("reloaded generation={generation}"));
         }

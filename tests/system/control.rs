@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::harness::{
-    CLINIT, Clinit, Setup, can_be_pid1, cannot_run, is_root, program, status_field,
+    CLINIT, Clinit, Setup, can_be_pid1, cannot_run, connect as tcp, free_port, greeted, is_root,
+    program, status_field, tally,
 };
 
 /// Workers that are ready at once.
@@ -123,6 +124,25 @@ fn said(clinit: &Clinit, bytes: &[u8]) -> String {
 }
 
 // ---- verbs ----
+
+#[test]
+fn status_counts_connections_where_they_are() {
+    let address = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, free_port()));
+    let script = format!("at {address} hold");
+    let mut clinit = with_socket("-i 2").worker(&script).start();
+    clinit.wait_ready(2);
+    let mut held: Vec<_> = (0..5).map(|_| tcp(address).unwrap()).collect();
+    let who = tally(held.iter_mut().map(|stream| greeted(stream).unwrap().pid));
+    let status = status(&clinit);
+    for worker in status["workers"].as_array().unwrap() {
+        let pid = i32::try_from(worker["pid"].as_u64().unwrap()).unwrap();
+        let counted = worker["connections"].as_u64().unwrap();
+        let expected = who.get(&pid).copied().unwrap_or_default();
+        assert_eq!(usize::try_from(counted), Ok(expected), "{worker}");
+    }
+    assert!(done(&clinit, "list").contains("CONN"));
+    clinit.end_by(libc::SIGTERM).expect(0);
+}
 
 #[test]
 fn status_tells_of_clinit_and_of_every_worker() {

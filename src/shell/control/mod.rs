@@ -6,6 +6,7 @@
 
 mod asked;
 mod clients;
+mod connections;
 mod observe;
 mod status;
 

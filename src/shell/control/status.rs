@@ -8,6 +8,7 @@ use crate::sys::proc::usage;
 
 use super::super::cpus::Cpus;
 use super::super::{Shell, now};
+use super::connections::Connections;
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -27,7 +28,9 @@ impl Shell {
             Whom::All => true,
             Whom::Slot(slot) => view.slot == slot,
         });
-        let workers: Vec<String> = views.map(|view| self.worker_status(view)).collect();
+        let connections = Connections::at(self.lanes.ports_in_use());
+        let workers = views.map(|view| self.worker_status(view, &connections));
+        let workers: Vec<String> = workers.collect();
         let listeners = self.lanes.addresses().into_iter();
         let listeners = listeners.chain(self.listeners.plain_addresses());
         let listeners: Vec<String> = listeners.map(|address| quote(&address)).collect();
@@ -53,7 +56,7 @@ impl Shell {
             .finish()
     }
 
-    fn worker_status(&self, view: View) -> String {
+    fn worker_status(&self, view: View, connections: &Connections) -> String {
         let history = self.control.histories.get(&view.slot).copied();
         let history = history.unwrap_or_default();
         let mut of = Object::new()
@@ -72,6 +75,12 @@ impl Shell {
                 .number("pid", u64::from(worker.pid.unsigned_abs()))
                 .number("generation", u64::from(worker.generation))
                 .number("age_ms", millis(now().since(worker.started)));
+            if let Some(count) = connections.of(worker.pid) {
+                of = of.number("connections", count);
+            }
+            if let Some(status) = &worker.said.status {
+                of = of.text("says", status);
+            }
             if let Some(usage) = usage(worker.pid) {
                 of = of
                     .number("cpu_ms", usage.cpu_ms)
