@@ -547,7 +547,7 @@ fn thousands_of_clients_are_no_load() {
     };
     let before = descriptors();
     let mut held = std::collections::VecDeque::new();
-    for _ in 0..4000 {
+    for _ in 0..10_000 {
         let mut socket = connect(&clinit);
         let _ = socket.write_all(b"{\"v\":1,\"ve");
         held.push_back(socket);
