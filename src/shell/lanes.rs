@@ -54,6 +54,8 @@ pub(super) struct Lanes {
     with_copies: Set<WorkerId>,
     /// Where it is told that one has been shut down, or connected.
     ends: Poller,
+    /// Those whose ends could not be watched for.
+    unwatched: Vec<LaneId>,
     /// Those that have been shut down, in that order.
     silent: Vec<LaneId>,
     /// When those listen again that are all that their address has.
@@ -76,6 +78,7 @@ impl Lanes {
             closing: Vec::new(),
             with_copies: Set::new(),
             ends: Poller::new()?,
+            unwatched: Vec::new(),
             silent: Vec::new(),
             revive_at: None,
             changed: false,
@@ -108,6 +111,7 @@ impl Lanes {
         let token = u64::try_from(descriptor).unwrap_or(u64::MAX);
         if let Err(error) = self.ends.add_end(&socket, token) {
             // It is looked at whenever a worker binds or starts.
+            self.unwatched.push(lane);
             log::debug!("cannot watch {}: {}", socket.local(), describe(&error));
         }
         if let Some(known) = self.held.get_mut(&lane) {
@@ -181,6 +185,7 @@ impl Lanes {
             }
         }
         self.silent.retain(|known| *known != id);
+        self.unwatched.retain(|known| *known != id);
     }
 
     /// Closes a lane of a group, as soon as that makes it leave the group: in

@@ -49,7 +49,9 @@ impl Lanes {
         self.take_in_ends(now);
         // What could not be watched is looked for.
         let ended = |lane: &LaneId| self.socket(*lane).is_some_and(|it| !it.is_listening());
-        let ended: Vec<LaneId> = self.ports.listening().filter(ended).collect();
+        let listening = |lane: &LaneId| self.ports.listening().any(|known| known == *lane);
+        let unwatched = self.unwatched.iter().copied().filter(listening);
+        let ended: Vec<LaneId> = unwatched.filter(ended).collect();
         for lane in ended {
             self.shut_down(lane);
         }
