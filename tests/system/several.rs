@@ -84,13 +84,15 @@ fn successors_that_bind_side_by_side_are_not_mixed_up() {
 fn what_waits_at_several_sockets_of_a_dead_worker_is_answered() {
     for route in ROUTES {
         let address = local();
-        let setup = by_route(route, "-i 2 --backoff 500ms..500ms");
+        let setup = by_route(route, "-i 2 --backoff 500ms..500ms -v");
         let first = setup.path("first");
         let (frozen, serves) = (script(address, "wait"), script(address, "hold"));
         let script = format!("if-slot 1 [ once {first} [ {frozen} ] ] {serves}");
         let mut clinit = setup.worker(&script).start();
         let up = clinit.reports("report", 2);
         clinit.wait_ready(2);
+        // Until connections are steered to both of them.
+        clinit.catch_up();
         let frozen = up.iter().find(|report| report.slot == "1").unwrap();
         let mut waiting: Vec<TcpStream> = (0..40).map(|_| connect(address).unwrap()).collect();
         send(frozen.pid, libc::SIGKILL);

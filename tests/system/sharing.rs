@@ -61,7 +61,7 @@ fn answers(mut streams: Vec<TcpStream>) -> Vec<i32> {
 #[test]
 fn connections_of_a_worker_that_is_frozen_and_killed_are_its_successors() {
     let address = local();
-    let setup = Setup::new("-i 2 --share slots --backoff 500ms..500ms");
+    let setup = Setup::new("-i 2 --share slots --backoff 500ms..500ms -v");
     let first = setup.path("first");
     // One of them never accepts anything.
     let script =
@@ -69,6 +69,8 @@ fn connections_of_a_worker_that_is_frozen_and_killed_are_its_successors() {
     let mut clinit = setup.worker(&script).start();
     let frozen = clinit.report("report").pid;
     clinit.wait_ready(2);
+    // Until connections are steered to both of them.
+    clinit.catch_up();
     let waiting = forty(address);
     send(frozen, libc::SIGKILL);
     let answers = answers(waiting);
