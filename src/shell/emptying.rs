@@ -115,12 +115,8 @@ impl Look {
     /// The sockets of a process group and of what its leader has started.
     fn sockets_of(&mut self, leader: i32, emptying: &mut Emptying) -> Vec<u64> {
         let processes = self.processes.get_or_insert_with(proc::processes);
-        let below = proc::descendants_in(processes, leader).into_iter();
-        let group = processes.iter().filter(|one| one.group == leader);
-        let group = group.map(|process| process.pid);
-        let pids: Set<i32> = below.chain(group).chain([leader]).collect();
         let mut sockets = Vec::new();
-        for &pid in pids.iter() {
+        for &pid in worker_processes(processes, leader).iter() {
             match proc::certain_socket_inodes(pid) {
                 Some(of_process) => sockets.extend(of_process),
                 // It may just be exiting.
@@ -138,6 +134,15 @@ impl Look {
         let ours = |&&(inode, _): &&(u64, u16)| sockets.contains(&inode);
         listening.iter().filter(ours).map(|(_, port)| *port)
     }
+}
+
+/// The processes of a worker: the group of this leader, and what the leader has
+/// started.
+pub(super) fn worker_processes(processes: &[Process], leader: i32) -> Set<i32> {
+    let below = proc::descendants_in(processes, leader).into_iter();
+    let group = processes.iter().filter(|one| one.group == leader);
+    let group = group.map(|process| process.pid);
+    below.chain(group).chain([leader]).collect()
 }
 
 impl Leaving {

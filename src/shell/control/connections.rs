@@ -4,6 +4,8 @@ use crate::sys::diag::{self, Socket};
 use crate::sys::proc::{self, Process};
 use crate::table::Set;
 
+use super::super::emptying::worker_processes;
+
 /// With more of them a status would take too long, and goes without.
 const MOST: usize = 20_000;
 
@@ -43,15 +45,11 @@ impl Connections {
     /// started.
     pub(super) fn of(&self, leader: i32) -> Option<u64> {
         let accepted = self.accepted.as_ref()?;
-        let below = proc::descendants_in(&self.processes, leader).into_iter();
-        let group = self.processes.iter().filter(|one| one.group == leader);
-        let group = group.map(|process| process.pid);
-        let pids: Set<i32> = below.chain(group).chain([leader]).collect();
         let mut count = 0;
         if accepted.is_empty() {
             return Some(count);
         }
-        for &pid in pids.iter() {
+        for &pid in worker_processes(&self.processes, leader).iter() {
             // Where it cannot be looked into, nothing is better than less.
             let sockets = proc::certain_socket_inodes(pid)?.into_iter();
             let ours = sockets.filter(|inode| accepted.binary_search(inode).is_ok());
