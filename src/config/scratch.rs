@@ -14,6 +14,8 @@ impl Scratch {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("clinit-config-{test}-{}-{number}", process::id());
         let path = env::temp_dir().join(name);
+        // An earlier process of this pid may have been killed before it cleared up.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Self(path)
     }

@@ -194,7 +194,9 @@ mod tests {
     #[test]
     fn a_message_is_left_where_there_is_room_for_it_and_nothing_else() {
         let dir = std::env::temp_dir().join(format!("clinit-closing-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
+        // An earlier process of this pid may have been killed before it cleared up.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
         let (empty, full, missing) = (dir.join("empty"), dir.join("full"), dir.join("missing"));
         fs::write(&empty, "").unwrap();
         fs::write(&full, "the worker's own").unwrap();

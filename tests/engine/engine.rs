@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use clinit::sys::random::entropy;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -42,8 +43,9 @@ impl Engine {
         fs::create_dir_all(&kept).map_err(cannot)?;
         let lock = File::create(kept.join("lock")).map_err(cannot)?;
         lock.lock().map_err(cannot)?;
-        let directory = std::env::temp_dir().join(format!("clinit-engine-{}", process::id()));
-        fs::create_dir_all(&directory).map_err(cannot)?;
+        let name = format!("clinit-engine-{:016x}", entropy());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir(&directory).map_err(cannot)?;
         let log = File::create(directory.join("dockerd.log")).map_err(cannot)?;
         let errors = log.try_clone().map_err(cannot)?;
 

@@ -19,9 +19,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use clinit::sys::random::entropy;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
@@ -106,9 +106,9 @@ pub(crate) struct Dir(PathBuf);
 
 impl Dir {
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("clinit-{}-{number}", std::process::id());
+        // A name that no other test has, and none had that was killed before
+        // it could clear up: pids come again.
+        let name = format!("clinit-{:016x}", entropy());
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).expect("a directory");
         // Workers of other users report here.

@@ -8,8 +8,11 @@ struct Tree(Root);
 impl Tree {
     fn new(name: &str, cgroup: &str, mountinfo: &str) -> Self {
         let name = format!("clinit-cgroup-{name}-{}", std::process::id());
-        let tree = Self(Root(std::env::temp_dir().join(name)));
-        tree.with("proc/self/cgroup", cgroup)
+        let path = std::env::temp_dir().join(name);
+        // An earlier process of this pid may have been killed before it cleared up.
+        let _ = fs::remove_dir_all(&path);
+        Self(Root(path))
+            .with("proc/self/cgroup", cgroup)
             .with("proc/self/mountinfo", mountinfo)
     }
 

@@ -23,7 +23,9 @@ impl Scratch {
     fn new(name: &str) -> Self {
         let name = format!("clinit-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).unwrap();
+        // An earlier process of this pid may have been killed before it cleared up.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
         Self(path)
     }
 

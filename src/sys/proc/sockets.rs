@@ -170,6 +170,8 @@ mod tests {
     fn real_listeners_are_found() {
         let directory = std::env::temp_dir();
         let path = directory.join(format!("clinit-sockets-{}", std::process::id()));
+        // An earlier process of this pid may have been killed before it cleared up.
+        let _ = fs::remove_file(&path);
         let unix = UnixListener::bind(&path).unwrap();
         fs::remove_file(path).unwrap();
         let tcp = TcpListener::bind(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();

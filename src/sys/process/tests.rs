@@ -250,7 +250,9 @@ fn why_a_command_cannot_be_executed_is_told() {
 /// A directory of this test's own.
 fn scratch(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("clinit-{name}-{}", std::process::id()));
-    fs::create_dir_all(&directory).unwrap();
+    // An earlier process of this pid may have been killed before it cleared up.
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir(&directory).unwrap();
     directory
 }
 
