@@ -40,9 +40,10 @@ use std::time::Duration;
 
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
+use crate::sys::clock;
 use crate::sys::poll::Poller;
+use crate::sys::random::Jitter;
 use crate::sys::signals::SignalQueue;
-use crate::sys::{clock, random};
 use crate::table::Table;
 use capture::Capture;
 use closing::Closing;
@@ -105,6 +106,7 @@ struct Shell {
     /// Who started clinit, and is told how it fares.
     manager: Manager,
     closing: Closing,
+    jitter: Jitter,
     outcome: Option<Outcome>,
 }
 
@@ -161,7 +163,7 @@ impl Shell {
     fn step(&mut self, event: Event) {
         let now = Now {
             time: now(),
-            entropy: random::entropy(),
+            entropy: self.jitter.draw(),
         };
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             // Before its slot's next worker, which takes its lanes over.

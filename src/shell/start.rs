@@ -18,6 +18,7 @@ use crate::sys::listener::{self, BindError, Listener};
 use crate::sys::machinery::probe;
 use crate::sys::poll::Poller;
 use crate::sys::process::{self, Filter};
+use crate::sys::random::Jitter;
 use crate::sys::remote;
 use crate::sys::signals::SignalQueue;
 use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descriptors};
@@ -246,6 +247,7 @@ fn shell(
         control,
         manager,
         closing: Closing::new(mode, inherited.is_pid1),
+        jitter: Jitter::seeded(),
         outcome: None,
     })
 }

@@ -6,11 +6,11 @@
 //! to the kernel directly here.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use nix::errno::Errno;
-use nix::sys::signalfd::SignalFd;
 
 pub use super::kill::{group_exists, kill_everything, send, send_group, stop_self};
 
@@ -189,11 +189,39 @@ impl Received {
     }
 }
 
+/// What one look at a [`SignalQueue`] brought.
+pub struct Batch {
+    buffer: [libc::signalfd_siginfo; BATCH],
+    count: usize,
+}
+
+/// At most this many signals come of one look.
+const BATCH: usize = 16;
+
+impl Batch {
+    /// Them, in their order.
+    pub fn signals(&self) -> impl Iterator<Item = Received> + '_ {
+        self.buffer.iter().take(self.count).map(|info| Received {
+            number: i32::try_from(info.ssi_signo).unwrap_or(0),
+            code: info.ssi_code,
+            pid: info.ssi_pid,
+            descriptor: info.ssi_fd,
+            value: (info.ssi_code == libc::SI_QUEUE).then_some(info.ssi_ptr),
+        })
+    }
+
+    /// Whether there may be more to read.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+}
+
 /// Every blocked signal, in the order of its number, with its siginfo.
 ///
 /// The signals have to be blocked already ([`super::start::prepare`]).
 #[derive(Debug)]
-pub struct SignalQueue(SignalFd);
+pub struct SignalQueue(OwnedFd);
 
 impl SignalQueue {
     /// Opens a queue of all signals; close-on-exec, non-blocking.
@@ -217,29 +245,31 @@ impl SignalQueue {
         let number = i32::try_from(Errno::result(result)?).map_err(io::Error::other)?;
         // SAFETY: the kernel just made this descriptor, and nothing else
         // knows of it.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-        // SAFETY: it is a signalfd.
-        Ok(Self(unsafe { SignalFd::from_owned_fd(descriptor) }))
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
-    /// The next signal, if one is pending.
+    /// The next signals, as many as fit. Where there is room left, no other
+    /// was pending.
     ///
     /// # Errors
     ///
     /// Those of `read(2)`.
-    pub fn next(&self) -> io::Result<Option<Received>> {
-        let info = match self.0.read_signal() {
-            Ok(Some(info)) => info,
-            Ok(None) | Err(Errno::EINTR) => return Ok(None),
+    pub fn read(&self) -> io::Result<Batch> {
+        // SAFETY: signalfd_siginfo is plain data, and all zeros are a value of
+        // it.
+        let mut batch: Batch = unsafe { mem::zeroed() };
+        let room = size_of_val(&batch.buffer);
+        let buffer = batch.buffer.as_mut_ptr();
+        // SAFETY: the buffer is writable for the length given, and the kernel
+        // writes nothing but whole signalfd_siginfos.
+        let result = unsafe { libc::read(self.0.as_raw_fd(), buffer.cast(), room) };
+        let length = match Errno::result(result) {
+            Ok(length) => usize::try_from(length).unwrap_or(0),
+            Err(Errno::EAGAIN | Errno::EINTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
-        Ok(Some(Received {
-            number: i32::try_from(info.ssi_signo).unwrap_or(0),
-            code: info.ssi_code,
-            pid: info.ssi_pid,
-            descriptor: info.ssi_fd,
-            value: (info.ssi_code == libc::SI_QUEUE).then_some(info.ssi_ptr),
-        }))
+        batch.count = length / size_of::<libc::signalfd_siginfo>();
+        Ok(batch)
     }
 }
 
@@ -304,17 +334,23 @@ mod tests {
                 (40, libc::SI_QUEUE, Some(value)),
                 (40, libc::SI_QUEUE, Some(value + 1)),
             ];
-            let as_expected = expected.into_iter().all(|(number, code, value)| {
-                let wanted = Received {
-                    number,
-                    code,
-                    pid: own,
-                    value,
-                    descriptor: 0,
-                };
-                matches!(queue.next(), Ok(Some(got)) if got == wanted && got.arrival().is_none())
+            let expected = expected.map(|(number, code, value)| Received {
+                number,
+                code,
+                pid: own,
+                value,
+                descriptor: 0,
             });
-            sent && as_expected && matches!(queue.next(), Ok(None))
+            let Ok(batch) = queue.read() else {
+                return false;
+            };
+            let as_expected = batch.signals().eq(expected)
+                && batch.signals().all(|got| got.arrival().is_none())
+                && !batch.is_full();
+            sent && as_expected
+                && queue
+                    .read()
+                    .is_ok_and(|rest| rest.signals().next().is_none())
         }));
     }
 
