@@ -49,6 +49,12 @@ impl Shell {
                     stop_self();
                 }
             }
+            Action::StopJob {
+                signal,
+                extent,
+                told,
+            } => self.stop_job(signal, extent, told),
+            Action::LendTerminal(worker, claim) => self.lend_terminal(worker, claim),
             Action::CloseListeners => {
                 self.closing.draining_since = Some(now());
                 self.listeners.close();
@@ -57,7 +63,10 @@ impl Shell {
             Action::TermTree => self.sweep(Signal::TERM),
             Action::KillTree => self.sweep(Signal::KILL),
             Action::Note(note) => self.note(note),
-            Action::Exit(outcome) => self.outcome = Some(outcome),
+            Action::Exit(outcome) => {
+                self.take_terminal_back();
+                self.outcome = Some(outcome);
+            }
         }
     }
 
@@ -75,7 +84,12 @@ impl Shell {
         let spawned = self
             .plan
             .spawn(place, &self.listeners, &descriptors, &self.inherited)?;
-        let Spawned { pid, report } = spawned;
+        let Spawned {
+            pid,
+            report,
+            foreground,
+        } = spawned;
+        self.lent_to = foreground.then_some(pid);
         log::debug!(slot, pid; "worker spawned");
         self.lanes.copied(id);
         self.workers.insert(Worker {
@@ -214,6 +228,7 @@ impl Shell {
         // Mostly nobody is left, and then there is no need to look for whom to
         // signal: clinit has no child, so it has no descendant.
         if has_children() {
+            self.take_terminal_back();
             tree::signal(signal, self.inherited.is_pid1);
             if signal == Signal::TERM {
                 // Who is stopped hears it only when it goes on.

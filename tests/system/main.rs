@@ -22,6 +22,7 @@ mod healing;
 mod hostile;
 mod idle;
 mod init_mode;
+mod job_control;
 mod listeners;
 mod manager;
 mod modes;

@@ -12,7 +12,7 @@ use crate::harness::{Setup, program};
 
 /// A terminal that clinit is to lead a session on, and its master, whose end
 /// is a hang-up.
-fn at_a_terminal(setup: Setup) -> Option<(File, Setup)> {
+pub(crate) fn at_a_terminal(setup: Setup) -> Option<(File, Setup)> {
     if program("setsid").is_none() {
         crate::harness::cannot_run("RING 3", "terminal tests need setsid(1)");
         return None;
@@ -22,7 +22,7 @@ fn at_a_terminal(setup: Setup) -> Option<(File, Setup)> {
 }
 
 /// Both close-on-exec, which openpty(3) cannot do.
-fn terminal() -> (File, File) {
+pub(crate) fn terminal() -> (File, File) {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
