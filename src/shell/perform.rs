@@ -8,7 +8,7 @@ use crate::sys::binding::set_nonblocking;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::{Spawned, has_children};
 use crate::sys::signals::stop_self;
-use crate::sys::{cgroup, errno};
+use crate::sys::{cgroup, errno, proc};
 
 use super::notify::Said;
 use super::plan::Place;
@@ -223,16 +223,36 @@ impl Shell {
         }
     }
 
+    /// Sends a signal to whoever can be found below clinit.
+    fn signal_tree(&self, signal: Signal) {
+        if self.inherited.is_pid1 || proc::is_mounted() {
+            tree::signal(signal, self.inherited.is_pid1);
+            return;
+        }
+        if signal != Signal::CONT {
+            log::warn!("without /proc, {signal} goes to no more than the child's own group");
+        }
+        let groups = self
+            .workers
+            .iter()
+            .filter(|worker| worker.presence == Presence::Group);
+        for worker in groups {
+            if let Err(error) = worker.signal_group(signal) {
+                log::debug!("cannot send {signal}: {error}");
+            }
+        }
+    }
+
     fn sweep(&mut self, signal: Signal) {
         self.sweep = Some(signal);
         // Mostly nobody is left, and then there is no need to look for whom to
         // signal: clinit has no child, so it has no descendant.
         if has_children() {
             self.take_terminal_back();
-            tree::signal(signal, self.inherited.is_pid1);
+            self.signal_tree(signal);
             if signal == Signal::TERM {
                 // Who is stopped hears it only when it goes on.
-                tree::signal(Signal::CONT, self.inherited.is_pid1);
+                self.signal_tree(Signal::CONT);
             }
         }
     }

@@ -39,4 +39,5 @@ mod shutdown;
 mod spread;
 mod steering;
 mod terminal;
+mod tree;
 mod usage;
