@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 
-use crate::harness::{Clinit, Setup, can_be_pid1, children, program, send, state};
-use crate::terminal::{at_a_terminal, terminal};
+use crate::harness::{Clinit, Setup, can_be_pid1, children, program, send, state, terminal};
+use crate::terminal::at_a_terminal;
 
 const CTRL_C: &[u8] = b"\x03";
 const CTRL_Z: &[u8] = b"\x1a";
