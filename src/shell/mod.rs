@@ -30,6 +30,7 @@ mod reaping;
 mod resizing;
 mod seconds;
 mod start;
+mod terminal;
 mod token;
 mod tree;
 mod wait;
@@ -95,6 +96,8 @@ struct Shell {
     events: VecDeque<Event>,
     /// Whether there may be children to reap that no signal will tell of.
     unreaped: bool,
+    /// The group that the terminal was lent to.
+    lent_to: Option<i32>,
     /// What the rest of the tree has been sent, once it has.
     sweep: Option<Signal>,
     /// How often in a row there was no room for a worker.

@@ -8,7 +8,7 @@ use crate::sys::binding::set_nonblocking;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::{Spawned, has_children};
 use crate::sys::signals::stop_self;
-use crate::sys::{cgroup, errno};
+use crate::sys::{cgroup, errno, proc};
 
 use super::notify::Said;
 use super::plan::Place;
@@ -49,6 +49,12 @@ impl Shell {
                     stop_self();
                 }
             }
+            Action::StopJob {
+                signal,
+                extent,
+                told,
+            } => self.stop_job(signal, extent, told),
+            Action::LendTerminal(worker, claim) => self.lend_terminal(worker, claim),
             Action::CloseListeners => {
                 self.closing.draining_since = Some(now());
                 self.listeners.close();
@@ -57,7 +63,10 @@ impl Shell {
             Action::TermTree => self.sweep(Signal::TERM),
             Action::KillTree => self.sweep(Signal::KILL),
             Action::Note(note) => self.note(note),
-            Action::Exit(outcome) => self.outcome = Some(outcome),
+            Action::Exit(outcome) => {
+                self.take_terminal_back();
+                self.outcome = Some(outcome);
+            }
         }
     }
 
@@ -75,7 +84,12 @@ impl Shell {
         let spawned = self
             .plan
             .spawn(place, &self.listeners, &descriptors, &self.inherited)?;
-        let Spawned { pid, report } = spawned;
+        let Spawned {
+            pid,
+            report,
+            foreground,
+        } = spawned;
+        self.lent_to = foreground.then_some(pid);
         log::debug!(slot, pid; "worker spawned");
         self.lanes.copied(id);
         self.workers.insert(Worker {
@@ -209,15 +223,36 @@ impl Shell {
         }
     }
 
+    /// Sends a signal to whoever can be found below clinit.
+    fn signal_tree(&self, signal: Signal) {
+        if self.inherited.is_pid1 || proc::is_mounted() {
+            tree::signal(signal, self.inherited.is_pid1);
+            return;
+        }
+        if signal != Signal::CONT {
+            log::warn!("without /proc, {signal} goes to no more than the child's own group");
+        }
+        let groups = self
+            .workers
+            .iter()
+            .filter(|worker| worker.presence == Presence::Group);
+        for worker in groups {
+            if let Err(error) = worker.signal_group(signal) {
+                log::debug!("cannot send {signal}: {error}");
+            }
+        }
+    }
+
     fn sweep(&mut self, signal: Signal) {
         self.sweep = Some(signal);
         // Mostly nobody is left, and then there is no need to look for whom to
         // signal: clinit has no child, so it has no descendant.
         if has_children() {
-            tree::signal(signal, self.inherited.is_pid1);
+            self.take_terminal_back();
+            self.signal_tree(signal);
             if signal == Signal::TERM {
                 // Who is stopped hears it only when it goes on.
-                tree::signal(Signal::CONT, self.inherited.is_pid1);
+                self.signal_tree(Signal::CONT);
             }
         }
     }

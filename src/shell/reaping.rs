@@ -25,7 +25,10 @@ impl Shell {
             match reap() {
                 Ok(Some(Change::Exited(reaped))) => self.reaped(reaped, &mut looks),
                 Ok(Some(Change::Trapped { tid, status })) => self.trapped(tid, status),
-                Ok(Some(Change::Stopped { pid })) => self.suspended(pid, true),
+                Ok(Some(Change::Stopped { pid, signal })) => {
+                    self.suspended(pid, true);
+                    self.child_stopped(pid, signal);
+                }
                 Ok(Some(Change::Continued { pid })) => self.suspended(pid, false),
                 Ok(None) => {
                     self.unreaped = false;

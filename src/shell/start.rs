@@ -241,6 +241,7 @@ fn shell(
         ends: Table::new(),
         events: [].into(),
         unreaped: false,
+        lent_to: None,
         sweep: None,
         exhausted: 0,
         looked_for_masters: false,

@@ -130,6 +130,12 @@ pub enum Event {
         /// put itself into the background.
         backgrounded: bool,
     },
+    /// A signal has stopped the worker's main process, while the terminal of
+    /// clinit's session was so.
+    Stopped(WorkerId, Signal, Holder),
+    /// Clinit could not be stopped after a child that this signal has stopped:
+    /// nobody could have continued it.
+    NotStopped(Signal),
     /// No process is left in the worker's process group.
     GroupGone(WorkerId),
     /// The worker that has been turned away from owes no client anything: no
@@ -269,6 +275,37 @@ pub enum Served {
     Itself,
 }
 
+/// Whose process group the terminal of clinit's session is with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// There is none.
+    Nobody,
+    /// Clinit's own.
+    Own,
+    /// The child's that the event is about.
+    Child,
+    /// Another's.
+    Other,
+}
+
+/// What a child that is lent the terminal has to show for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// That the terminal is its standard input.
+    Stdin,
+    /// Nothing: it has just tried to use it.
+    Asked,
+}
+
+/// How much of a job is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Extent {
+    /// Clinit alone.
+    Clinit,
+    /// Its process group: it may have been started by a script.
+    Group,
+}
+
 /// Which processes of a worker a signal goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -312,6 +349,19 @@ pub enum Action {
     TurnAway(WorkerId),
     /// Stop clinit itself, as the terminal asked, unless it is PID 1.
     SuspendSelf,
+    /// Stop by this signal what the shell knows as its job. Answered by
+    /// `NotStopped` where that is not possible.
+    StopJob {
+        /// The signal.
+        signal: Signal,
+        /// How much of it.
+        extent: Extent,
+        /// The signal that has stopped the child.
+        told: Signal,
+    },
+    /// Make the worker's group the terminal's foreground group, where clinit's
+    /// own group is that.
+    LendTerminal(WorkerId, Claim),
     /// Let no new connection in, and close clinit's own copies of the
     /// listeners once their queues are empty.
     CloseListeners,

@@ -25,8 +25,8 @@ use super::policy::{Drain, Mode, Policy, Ready, Restart, Surge};
 use super::slot::{Departing, Next, Renewal, Slot, Stage, State, Trial};
 use super::tests::policy;
 use super::{
-    Arrival, Event, Exit, Now, Phase, Request, Scale, Served, Signal, SpawnError, Supervisor, Time,
-    Wear, Whom, WorkerId,
+    Arrival, Event, Exit, Holder, Now, Phase, Request, Scale, Served, Signal, SpawnError,
+    Supervisor, Time, Wear, Whom, WorkerId,
 };
 use invariants::{Step, Violation, comes_to_rest};
 
@@ -230,6 +230,10 @@ enum Theme {
     Owner,
 }
 
+/// What stops a child, and whose the terminal may be then.
+const JOB_SIGNALS: [Signal; 4] = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU];
+const HOLDERS: [Holder; 4] = [Holder::Nobody, Holder::Own, Holder::Child, Holder::Other];
+
 fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
     let mut events = vec![Event::DeadlineReached, Event::TreeGone];
     let signals: &[_] = match theme {
@@ -277,11 +281,18 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
             ]);
         }
     }
+    if policy_of(supervisor).mode == Mode::Init {
+        events.extend(JOB_SIGNALS.map(Event::NotStopped));
+    }
     // One worker that nobody has: its news came late.
     let stale = WorkerId(u32::MAX);
     let workers = slots(supervisor).flat_map(Slot::workers);
     for worker in workers.chain([stale]) {
         events.extend(news(worker, theme));
+        if policy_of(supervisor).mode == Mode::Init {
+            let stopped = |by| HOLDERS.map(|holder| Event::Stopped(worker, by, holder));
+            events.extend(JOB_SIGNALS.into_iter().flat_map(stopped));
+        }
     }
     [Move::Wait]
         .into_iter()

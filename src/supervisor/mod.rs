@@ -46,6 +46,7 @@ mod ending;
 mod event;
 #[cfg(test)]
 mod explorer;
+mod job;
 pub mod policy;
 mod signal;
 pub mod signals;
@@ -59,8 +60,8 @@ use std::time::Duration;
 
 use app::{App, Ended, KILL_TIMEOUT, Rest};
 pub use event::{
-    Action, Arrival, Cause, Event, Exit, Failure, Note, Outcome, Request, Scale, Served,
-    SpawnError, Target, Wear, Whom, WorkerId,
+    Action, Arrival, Cause, Claim, Event, Exit, Extent, Failure, Holder, Note, Outcome, Request,
+    Scale, Served, SpawnError, Target, Wear, Whom, WorkerId,
 };
 use policy::{Mode, Policy};
 pub use signal::Signal;
@@ -95,6 +96,9 @@ pub struct Supervisor {
     requests: u8,
     /// Whether, in a shutdown, a worker had to be killed.
     killed: bool,
+    /// Whether, in init mode, the child has stopped and was not continued
+    /// since, as far as is known.
+    suspended: bool,
     next_worker: u32,
 }
 
@@ -141,6 +145,7 @@ impl Supervisor {
             cause: None,
             requests: 0,
             killed: false,
+            suspended: false,
             next_worker: 0,
         }
     }
@@ -231,6 +236,8 @@ impl Supervisor {
                 };
                 self.each_app(|app| app.exited(worker, ended, serving, turn));
             }
+            Event::Stopped(worker, by, holder) => self.stopped(worker, by, holder, turn),
+            Event::NotStopped(by) => self.not_stopped(by, turn),
             Event::GroupGone(worker) => self.each_app(|app| app.group_gone(worker, turn)),
             Event::Alive(worker, timeout) => {
                 self.each_app(|app| app.alive(worker, timeout, turn.now.time));
@@ -333,6 +340,9 @@ impl Supervisor {
                 if ENDING.contains(&signal) {
                     self.request_shutdown(signal, turn);
                 }
+            }
+            Meaning::Forward if self.mode == Mode::Init && signal == Signal::CONT => {
+                self.continued(value, turn);
             }
             Meaning::Forward => {
                 self.each_app(|app| app.forward(Target::Main, signal, value, turn));

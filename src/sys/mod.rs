@@ -35,6 +35,7 @@ pub mod remote;
 mod rights;
 pub mod signals;
 pub mod start;
+pub mod terminal;
 pub mod trace;
 
 #[cfg(test)]

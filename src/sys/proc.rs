@@ -35,6 +35,13 @@ pub struct Process {
     pub start_time_ticks: u64,
 }
 
+/// Whether there is a /proc, of this pid namespace.
+#[must_use]
+pub fn is_mounted() -> bool {
+    let own = i32::try_from(std::process::id());
+    own.is_ok_and(|own| process(own).is_some())
+}
+
 /// Every process that is visible, zombies included.
 #[must_use]
 pub fn processes() -> Vec<Process> {

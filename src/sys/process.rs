@@ -102,6 +102,8 @@ pub struct Spawned {
     /// Readable once [`read_report`] has an answer; close-on-exec,
     /// non-blocking.
     pub report: OwnedFd,
+    /// Whether it was given the terminal.
+    pub foreground: bool,
 }
 
 /// What a child says of its start.
@@ -263,6 +265,7 @@ pub fn spawn(request: &SpawnRequest<'_>, inherited: &Inherited) -> io::Result<Sp
             Ok(Spawned {
                 pid: pid.as_raw(),
                 report,
+                foreground: child.foreground,
             })
         }
     }

@@ -36,6 +36,19 @@ impl SignalSet {
         self.0 & bit(number) != 0
     }
 
+    /// These but this one.
+    pub(super) fn without(self, number: i32) -> Self {
+        Self(self.0 & !bit(number))
+    }
+
+    /// The blocked signals that wait to be read (`sigpending(2)`).
+    pub(super) fn pending() -> Self {
+        let mut set = Self(0);
+        // SAFETY: the kernel only writes the set, which is of the size given.
+        unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set.0, SET_SIZE) };
+        set
+    }
+
     /// The signals that the calling thread blocks.
     pub(super) fn blocked() -> Self {
         let mut set = Self(0);

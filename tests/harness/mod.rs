@@ -7,6 +7,7 @@ mod http;
 mod port;
 mod proc;
 mod report;
+mod terminal;
 mod who;
 
 use std::collections::VecDeque;
@@ -33,6 +34,7 @@ pub(crate) use proc::{
     Gone, children, descendants, listening_port, pidfd, send, send_with_value, state, status_field,
 };
 pub(crate) use report::Report;
+pub(crate) use terminal::terminal;
 pub(crate) use who::{Who, ask, connect, greeted, tally};
 
 /// How long a fact may take to come true.

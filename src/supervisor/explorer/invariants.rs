@@ -10,7 +10,7 @@ use crate::supervisor::app::Progress;
 use crate::supervisor::policy::Mode;
 use crate::supervisor::slot::{Departing, Next, Slot, Stage, State, Successor, Trial};
 use crate::supervisor::{
-    Action, Event, Failure, Note, Phase, Served, Signal, Supervisor, Time, WorkerId,
+    Action, Event, Failure, Holder, Note, Phase, Served, Signal, Supervisor, Time, WorkerId,
 };
 
 #[derive(Debug)]
@@ -53,6 +53,7 @@ impl Step<'_> {
         self.restarts_are_bounded()?;
         self.the_only_one_stays_alone()?;
         self.the_ready_alone_are_admitted()?;
+        self.a_terminal_alone_stops_it()?;
         self.memory_is_bounded()
     }
 
@@ -63,6 +64,8 @@ impl Step<'_> {
             | Action::Admit(_)
             | Action::TurnAway(_)
             | Action::SuspendSelf
+            | Action::StopJob { .. }
+            | Action::LendTerminal(..)
             | Action::CloseListeners
             | Action::TermTree
             | Action::KillTree
@@ -430,6 +433,22 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Clinit stands still for a child at a terminal, where somebody can see it,
+    /// and for nobody else.
+    fn a_terminal_alone_stops_it(&self) -> Checked {
+        let stops = |action: &Action| matches!(action, Action::StopJob { .. });
+        let may = matches!(
+            self.event,
+            Event::Stopped(worker, _, holder)
+                if holder != Holder::Nobody
+                    && policy_of(self.before).mode == Mode::Init
+                    && slots(self.before).flat_map(Slot::running).any(|of| of == worker)
+        );
+        holds(may || !self.actions.iter().any(stops), 10, || {
+            format!("{:?} stops clinit", self.event)
+        })
     }
 
     fn memory_is_bounded(&self) -> Checked {
