@@ -1,5 +1,5 @@
-//! What clinit costs: nothing on a request's path, and no more for a restart
-//! where workers are many.
+//! What clinit costs: nothing on a request's path, no more for a restart where
+//! workers are many, and little memory.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use crate::harness::{
 fn workers(count: usize, script: &str) -> (Clinit, SocketAddr) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let script = format!("at {address} {script}");
-    let mut clinit = Setup::new(&format!("-i {count} --backoff 1ms..5ms"))
+    let mut clinit = Setup::new(&format!("-i {count} --backoff 1ms..5ms --settle 0s"))
         .worker(&script)
         .start();
     clinit.wait_ready(count);
@@ -146,4 +146,23 @@ fn a_connection_and_a_restart_cost_as_much_among_few_workers_as_among_many() {
     });
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     assert!(most - least <= FEW, "{counts:?}");
+}
+
+/// What clinit has of its own, in KiB: what is resident of its program is
+/// `.ci/run`'s to look at, by the release build.
+const MOST_OF_ITS_OWN: u64 = 300;
+
+#[test]
+fn sixty_four_workers_need_little_memory_after_reloads_too() {
+    const WORKERS: usize = 64;
+    let (mut clinit, _) = workers(WORKERS, "hold");
+    for generation in 2..4 {
+        clinit.signal(libc::SIGHUP);
+        clinit.wait_for_log(&format!("reloaded generation={generation}"));
+        let field = status_field(clinit.pid(), "RssAnon:").unwrap();
+        let own: u64 = field.trim_end_matches(" kB").parse().unwrap();
+        println!("{own} kB in generation {generation}");
+        assert!(own <= MOST_OF_ITS_OWN, "{own} kB");
+    }
+    clinit.end_by(libc::SIGTERM).expect(0);
 }
