@@ -76,7 +76,12 @@ impl Shell {
             .plan
             .spawn(place, &self.listeners, &descriptors, &self.inherited)?;
         let Spawned { pid, report } = spawned;
-        log::debug!(slot, pid; "worker spawned");
+        let level = if self.plan.is_cluster() {
+            log::Level::Debug
+        } else {
+            log::Level::Info
+        };
+        log::log!(level, slot, pid; "worker spawned");
         self.lanes.copied(id);
         self.workers.insert(Worker {
             id,
