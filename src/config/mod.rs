@@ -14,6 +14,7 @@ mod listen;
 mod memory;
 mod options;
 mod placeholders;
+mod plain;
 mod policy;
 #[cfg(test)]
 mod scratch;
@@ -46,6 +47,7 @@ pub use listen::{ListenAddress, ListenerSpec};
 pub use memory::MaxMemory;
 pub use options::{OPTIONS, OptionSpec};
 pub use placeholders::{Bound, Template};
+pub use plain::Plain;
 pub use share::{Capture, Route, Share};
 pub use sizing::{Instances, MOST_INSTANCES, Sizing};
 pub use user::Credentials;
@@ -122,6 +124,8 @@ pub struct Config {
     /// The rules for the core. `instances` and `most_instances` hold for any
     /// machine, until [`Sizing::workers`] says what `instances` is on this one.
     pub policy: Policy,
+    /// What is asked of any init.
+    pub plain: Plain,
     /// How many workers were asked for.
     pub sizing: Sizing,
     /// The listeners to make, in the order of their descriptors.
@@ -141,7 +145,7 @@ pub struct Config {
     pub chdir: Option<PathBuf>,
     /// The environment that workers start from, without the variables that are
     /// clinit's options. The variables of `LISTEN_FDS` and the like are in it
-    /// as clinit found them.
+    /// as clinit found them. An entry that is no `NAME=value` has an empty name.
     pub environment: Vec<(OsString, OsString)>,
     /// The variables of `environment` that every slot has another value of:
     /// see [`stepped`].
@@ -284,6 +288,7 @@ fn run(
     let config = Config {
         command,
         policy,
+        plain: settings.plain,
         sizing,
         listeners: settings.listeners,
         share: settings.share,

@@ -12,6 +12,7 @@ use super::given::Given;
 use super::listen::ListenerSpec;
 use super::memory::MaxMemory;
 use super::options::Opt;
+use super::plain::{self, Plain};
 use super::share::{Capture, Share};
 use super::sizing::{Instances, MOST_INSTANCES};
 use super::units::{backoff, duration, size, whole};
@@ -64,6 +65,7 @@ pub(super) struct Settings {
     pub(super) pin: bool,
     pub(super) control: Socket,
     pub(super) ready_during_drain: bool,
+    pub(super) plain: Plain,
     pub(super) log_format: LogFormat,
     log_level: Option<LevelFilter>,
     verbosity: usize,
@@ -146,8 +148,12 @@ impl Settings {
             Opt::LogFormat => self.log_format = given.read(log_format)?,
             Opt::LogLevel => self.log_level = Some(given.read(log_level)?),
             Opt::Verbose => self.verbosity += 1,
-            // The command line's reader has answered them.
-            Opt::Help | Opt::Version => {}
+            Opt::ParentDeath => self.plain.parent_death = Some(given.read(plain::signal)?),
+            Opt::ExitOk => self.plain.ok_codes.push(given.read(plain::exit_code)?),
+            Opt::WarnReaped => self.plain.warn_reaped = true,
+            // The command line's reader has answered the two, and clinit is a
+            // subreaper wherever it has to be one.
+            Opt::Help | Opt::Version | Opt::Subreaper => {}
         }
         Ok(())
     }

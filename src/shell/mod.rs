@@ -39,12 +39,14 @@ mod workers;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::config;
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
 use crate::sys::clock;
 use crate::sys::poll::Poller;
 use crate::sys::random::Jitter;
 use crate::sys::signals::SignalQueue;
+use crate::sys::start::let_go;
 use crate::table::Table;
 use capture::Capture;
 use closing::Closing;
@@ -70,6 +72,8 @@ struct Shell {
     signals: SignalQueue,
     supervisor: Supervisor,
     plan: Plan,
+    /// What it shares with other inits.
+    plain: config::Plain,
     /// What shows that a worker is ready.
     ready: Ready,
     /// How long a worker may fall silent that says it is alive.
@@ -120,6 +124,8 @@ impl Shell {
             self.catch_up();
             self.tell_manager();
             if let Some(outcome) = self.outcome {
+                let code = self.plain.exit_code(outcome.code);
+                let outcome = Outcome { code, ..outcome };
                 self.closing.say(outcome, now());
                 return outcome.code;
             }
@@ -171,6 +177,12 @@ impl Shell {
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             // Before its slot's next worker, which takes its lanes over.
             self.lanes.worker_gone(worker, now.time);
+        }
+        if let Event::Executed(_) = event
+            && !self.plan.is_cluster()
+        {
+            // It has its own, and is never started again.
+            let_go();
         }
         if let Event::Alive(worker, _) = event {
             self.lanes.change().vouches(worker);

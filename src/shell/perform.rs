@@ -90,7 +90,12 @@ impl Shell {
             foreground,
         } = spawned;
         self.lent_to = foreground.then_some(pid);
-        log::debug!(slot, pid; "worker spawned");
+        let level = if self.plan.is_cluster() {
+            log::Level::Debug
+        } else {
+            log::Level::Info
+        };
+        log::log!(level, slot, pid; "worker spawned");
         self.lanes.copied(id);
         self.workers.insert(Worker {
             id,

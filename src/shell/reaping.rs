@@ -61,7 +61,12 @@ impl Shell {
         let exit = exit_of(exit);
         self.thread_gone(pid);
         let Some(id) = self.workers.of_pid(pid) else {
-            log::trace!(pid; "reaped an orphan that {exit}");
+            let level = if self.plain.warn_reaped {
+                log::Level::Warn
+            } else {
+                log::Level::Debug
+            };
+            log::log!(level, pid; "reaped an orphan that {exit}");
             return;
         };
         // Its last words may be unread: on its exec, and on who goes on in

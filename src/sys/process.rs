@@ -34,8 +34,8 @@ pub struct SpawnRequest<'a> {
     pub argv: &'a [CString],
     /// The whole environment, as `NAME=value`.
     pub env: &'a [CString],
-    /// Adds variables of these names to the environment, whose value is the
-    /// child's own pid.
+    /// Variables whose value is to be the child's own pid: in the place of the
+    /// first of that name, or else the last.
     pub own_pid: &'a [&'a str],
     /// What the child finds as descriptors 3, 4, …
     pub descriptors: &'a [BorrowedFd<'a>],

@@ -18,8 +18,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::Mode;
-use nix::unistd::getppid;
+use nix::unistd::{chdir, getppid};
 
+use super::process::set_parent_death_signal;
 use super::signals::{ChildStatuses, SignalSet, set_child_statuses};
 
 /// What clinit was started with.
@@ -36,6 +37,8 @@ pub struct Inherited {
     pub(super) nofile: Option<(rlim_t, rlim_t)>,
     /// The parent's pid; 0 where that is in another pid namespace.
     pub parent: i32,
+    /// The signal that the parent's death would bring, which a fork loses.
+    pub parent_death_signal: Option<i32>,
     /// Whether clinit is process 1 of its pid namespace.
     pub is_pid1: bool,
 }
@@ -50,6 +53,7 @@ impl Inherited {
             closed: [0, 1, 2].map(is_closed),
             nofile: getrlimit(Resource::RLIMIT_NOFILE).ok(),
             parent: getppid().as_raw(),
+            parent_death_signal: parent_death_signal(),
             is_pid1: std::process::id() == 1,
         }
     }
@@ -76,6 +80,52 @@ pub unsafe fn arguments(count: c_int, strings: *const *const c_char) -> Vec<OsSt
         .collect()
 }
 
+/// The environment as it is, in its order. An entry that is no `NAME=value`
+/// has an empty name, and is its value.
+///
+/// Rust's own leaves such entries out.
+#[must_use]
+pub fn environment() -> Vec<(OsString, OsString)> {
+    unsafe extern "C" {
+        /// `environ(7)`.
+        static environ: *const *const c_char;
+    }
+    // SAFETY: nothing in clinit ever writes to it.
+    let mut entry = unsafe { environ };
+    let mut found = Vec::new();
+    // `clearenv(3)` leaves a null.
+    while !entry.is_null() {
+        // SAFETY: the array goes on up to the null that ends it.
+        let string = unsafe { entry.read() };
+        if string.is_null() {
+            break;
+        }
+        // SAFETY: each entry before that is NUL-terminated.
+        found.push(variable(unsafe { CStr::from_ptr(string) }.to_bytes()));
+        // SAFETY: this was not the last one.
+        entry = unsafe { entry.add(1) };
+    }
+    found
+}
+
+fn variable(entry: &[u8]) -> (OsString, OsString) {
+    let owned = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let mut parts = entry.splitn(2, |byte| *byte == b'=');
+    match (parts.next(), parts.next()) {
+        (Some(name), Some(value)) if !name.is_empty() => (owned(name), owned(value)),
+        _ => (OsString::new(), owned(entry)),
+    }
+}
+
+/// What [`prepare`] could not do; all else it has done nevertheless.
+#[derive(Debug)]
+pub enum Unprepared {
+    /// There is no descriptor to occupy a closed one with.
+    Descriptors(io::Error),
+    /// The kernel lets nobody but process 1 adopt orphans.
+    Subreaper(io::Error),
+}
+
 /// Makes clinit safe from its surroundings: blocks all signals, has the
 /// kernel keep children's statuses, occupies descriptors 0 to 2 where they
 /// were closed, raises the soft limit of open descriptors to the hard one,
@@ -84,9 +134,8 @@ pub unsafe fn arguments(count: c_int, strings: *const *const c_char) -> Vec<OsSt
 ///
 /// # Errors
 ///
-/// Where a descriptor cannot be had to occupy a closed one, or the kernel has
-/// no subreapers. Everything that could be done has been done nevertheless.
-pub fn prepare(inherited: &Inherited) -> io::Result<()> {
+/// See [`Unprepared`].
+pub fn prepare(inherited: &Inherited) -> Result<(), Unprepared> {
     SignalSet::ALL.block_exactly();
     set_child_statuses(ChildStatuses::Kept);
     let occupied = occupy(inherited.closed);
@@ -95,9 +144,65 @@ pub fn prepare(inherited: &Inherited) -> io::Result<()> {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
     if !inherited.is_pid1 {
-        prctl::set_child_subreaper(true)?;
+        prctl::set_child_subreaper(true).map_err(|errno| Unprepared::Subreaper(errno.into()))?;
     }
-    Ok(occupied?)
+    occupied.map_err(|errno| Unprepared::Descriptors(errno.into()))
+}
+
+/// Has the kernel send clinit this signal when its parent dies
+/// (`PR_SET_PDEATHSIG(2const)`). A parent that died since clinit was started
+/// is not missed: then clinit sends it itself.
+pub fn end_with_parent(signal: i32, inherited: &Inherited) {
+    set_parent_death_signal(signal);
+    if getppid().as_raw() != inherited.parent {
+        // It is blocked, so it waits to be read like any other.
+        // SAFETY: raise touches no memory.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+fn parent_death_signal() -> Option<i32> {
+    let mut signal: c_int = 0;
+    // nix's knows no real-time signals.
+    // SAFETY: the kernel writes one int, to `signal`.
+    unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) };
+    (signal != 0).then_some(signal)
+}
+
+/// Lets go of what clinit was started with and only its child needs, which
+/// would keep files open and a mount busy: the working directory, and every
+/// descriptor from 3 on that was not closed on exec. Clinit's own all are.
+///
+/// To be called once the child has its own.
+pub fn let_go() {
+    // More than clinit itself ever has open by then. The kernel gives out the
+    // lowest free numbers, so no own descriptor is above so many others.
+    const MOST_OWN: u32 = 32;
+    let (mut number, mut not_inherited) = (3, 0);
+    while not_inherited < MOST_OWN {
+        if !close_if_kept_on_exec(number) {
+            not_inherited += 1;
+        }
+        number += 1;
+    }
+    if close_range(number, i32::MAX).is_err() {
+        let others = open_descriptors().into_iter();
+        others.filter(|other| *other >= number).for_each(|other| {
+            close_if_kept_on_exec(other);
+        });
+    }
+    // It cannot fail: nobody has taken clinit's right to search its root.
+    let _ = chdir(c"/");
+}
+
+fn close_if_kept_on_exec(number: c_int) -> bool {
+    // SAFETY: F_GETFD only looks the number up.
+    let kept = unsafe { libc::fcntl(number, libc::F_GETFD) } == 0;
+    if kept {
+        // SAFETY: whatever owns a descriptor in clinit has it closed on exec.
+        unsafe { libc::close(number) };
+    }
+    kept
 }
 
 fn is_closed(descriptor: c_int) -> bool {
@@ -158,8 +263,8 @@ fn close_range(first: i32, end: i32) -> Result<(), Errno> {
     if first >= end {
         return Ok(());
     }
-    // SAFETY: nothing in clinit owns a descriptor yet, as the contract of
-    // `close_inherited` says.
+    // SAFETY: nothing in clinit owns a descriptor there, as the contract of
+    // `close_inherited` and the count in `let_go` have it.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, end - 1, 0) };
     Errno::result(result).map(drop)
 }
@@ -275,6 +380,72 @@ mod tests {
             let only_it = is_closed(numbers[0]) && !is_closed(kept) && is_closed(numbers[2]);
             close_inherited(&(0..0));
             only_it && is_closed(kept) && !is_closed(0)
+        }));
+    }
+
+    #[test]
+    fn what_only_the_child_needs_is_let_go_of() {
+        let own = placeholder().unwrap();
+        assert!(in_child(|| {
+            // Far above, and beside its own.
+            let inherited = [900, own.as_raw_fd() + 1, own.as_raw_fd() + 7];
+            for number in inherited {
+                // SAFETY: this child uses none of them.
+                unsafe { libc::dup2(0, number) };
+            }
+            let_go();
+            let cwd = std::env::current_dir();
+            inherited.into_iter().all(is_closed)
+                && !is_closed(own.as_raw_fd())
+                && [0, 1, 2].map(is_closed) == [false; 3]
+                && cwd.is_ok_and(|cwd| cwd == std::path::Path::new("/"))
+        }));
+    }
+
+    #[test]
+    fn an_entry_that_is_no_variable_is_its_value() {
+        for (entry, name, value) in [
+            ("A=1", "A", "1"),
+            ("A=x=y", "A", "x=y"),
+            ("A=", "A", ""),
+            ("A", "", "A"),
+            ("", "", ""),
+            ("=A", "", "=A"),
+            ("=A=B", "", "=A=B"),
+        ] {
+            let expected = (OsString::from(name), OsString::from(value));
+            assert_eq!(variable(entry.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn variables_are_those_that_rust_finds() {
+        let mut found = environment();
+        found.retain(|(name, _)| !name.is_empty());
+        assert_eq!(found, std::env::vars_os().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_parent_that_is_gone_already_is_not_missed() {
+        assert!(in_child(|| {
+            let mut inherited = Inherited::record();
+            if prepare(&inherited).is_err() {
+                return false;
+            }
+            let Ok(queue) = super::super::signals::SignalQueue::open() else {
+                return false;
+            };
+            end_with_parent(40, &inherited);
+            let pending = || {
+                let batch = queue.read().ok()?;
+                Some(batch.signals().map(|got| got.number).collect::<Vec<_>>())
+            };
+            let waits = pending() == Some(Vec::new());
+            let arranged = parent_death_signal() == Some(40);
+            inherited.parent += 1;
+            end_with_parent(41, &inherited);
+            let sent = pending() == Some(vec![41]);
+            waits && arranged && sent
         }));
     }
 

@@ -10,7 +10,7 @@ use crate::cases::image;
 use crate::engine::Engine;
 use crate::harness::{readable, terminal};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What somebody sees and types.
 struct Screen {

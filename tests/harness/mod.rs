@@ -31,7 +31,8 @@ use nix::unistd::{mkfifo, pipe2};
 pub(crate) use http::{get, get_unix};
 pub(crate) use port::{free_port, free_ports};
 pub(crate) use proc::{
-    Gone, children, descendants, listening_port, pidfd, send, send_with_value, state, status_field,
+    Gone, children, descendants, kill_by, listening_port, pidfd, send, send_with_value, state,
+    status_field,
 };
 pub(crate) use report::Report;
 pub(crate) use terminal::terminal;
@@ -54,7 +55,9 @@ pub(crate) static WORKER: LazyLock<String> = LazyLock::new(|| {
     let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let is_new = |source: &str| changed(&path) >= changed(&sources.join(source));
     assert!(
-        is_new("worker.rs") && is_new("own.rs"),
+        ["worker.rs", "own.rs", "dirt.rs", "state.rs"]
+            .into_iter()
+            .all(is_new),
         "{} is missing or stale: plain `cargo test` builds it, and so does \
          `cargo build --example fixture-worker`",
         path.display()
@@ -101,7 +104,8 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-const UNSHARE: &[&str] = &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+/// What makes the command after it PID 1.
+pub(crate) const UNSHARE: &[&str] = &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
 /// A directory of a test's own, gone after it.
 pub(crate) struct Dir(PathBuf);

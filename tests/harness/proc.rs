@@ -14,7 +14,7 @@ pub(crate) fn pidfd(pid: i32) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-pub(super) fn kill_by(process: &OwnedFd) {
+pub(crate) fn kill_by(process: &OwnedFd) {
     let fd = process.as_raw_fd();
     let no_info = ptr::null::<libc::siginfo_t>();
     // SAFETY: without an info the kernel makes one as for kill(2).

@@ -170,7 +170,7 @@ fn every_option_is_understood() {
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
         --control /run/c --ready-during-drain keep \
-        --log-format json --log-level warn -v server";
+        -p KILL -e 143 -e 3 -w -s --log-format json --log-level warn -v server";
     let argv: Vec<&str> = argv.split_ascii_whitespace().collect();
     let (cwd, root) = (image.path(), image.path());
     let parsed = parse_with(&argv, &[], Place { cwd, root }).unwrap();
@@ -206,6 +206,11 @@ fn every_option_is_understood() {
             max_lifetime: Some(secs(3600)),
             hang_timeout: Some(secs(15)),
             orphan_grace: secs(2),
+        },
+        plain: Plain {
+            parent_death: Some(Signal::KILL),
+            ok_codes: vec![143, 3],
+            warn_reaped: yes,
         },
         sizing: Sizing {
             instances: Instances::Percent(50),
@@ -247,6 +252,35 @@ fn every_option_is_understood() {
         max_memory: Some(MaxMemory::Percent(80)),
     };
     assert_eq!(*config, expected);
+}
+
+#[test]
+fn what_it_shares_with_other_inits_may_stand_in_variables() {
+    let env = [
+        ("CLINIT_PARENT_DEATH", "RTMIN+3"),
+        ("CLINIT_EXIT_OK", "143,3"),
+        ("CLINIT_WARN_REAPED", "1"),
+        ("CLINIT_SUBREAPER", "1"),
+    ];
+    let expected = Plain {
+        parent_death: Signal::from_number(37),
+        ok_codes: vec![143, 3],
+        warn_reaped: true,
+    };
+    assert_eq!(config_in(&["server"], &env).plain, expected);
+    assert_eq!(config(&["server"]).plain, Plain::default());
+}
+
+#[test]
+fn entries_that_are_no_variables_are_passed_on() {
+    let env = [("B", "1"), ("", "no variable"), ("B", "2"), ("", "")];
+    let kept = config_in(&["--env", "A=1", "server"], &env).environment;
+    let expected = [&env[..], &[("A", "1")]].concat();
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(n, v)| (n.into(), v.into()))
+        .collect();
+    assert_eq!(kept, expected);
 }
 
 #[test]

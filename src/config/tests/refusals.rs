@@ -3,7 +3,7 @@
 use super::*;
 
 /// A value that each option that takes one refuses.
-const REFUSED: [(&str, &str, &str); 37] = [
+const REFUSED: [(&str, &str, &str); 39] = [
     (
         "instances",
         "many",
@@ -126,6 +126,12 @@ const REFUSED: [(&str, &str, &str); 37] = [
         "/nonexistent/env",
         "cannot read it: no such file or directory (os error 2)",
     ),
+    (
+        "parent-death",
+        "SIGFOO",
+        "accepted is a signal as in TERM, SIGQUIT, 15 or RTMIN+3",
+    ),
+    ("exit-ok", "256", "accepted is an exit code from 0 to 255"),
     ("log-format", "xml", "accepted are text and json"),
     (
         "log-level",
@@ -270,11 +276,15 @@ fn options_that_are_not_ours() {
     for (argv, message) in [
         (
             &["-w", "4", "app"][..],
-            "unknown option -w: did you mean -i 4?",
+            "unknown option -w 4: did you mean -i 4?",
         ),
-        (&["-w4", "app"], "unknown option -w: did you mean -i 4?"),
-        (&["-w"], "unknown option -w: did you mean -i?"),
-        (&["-w", "app"], "unknown option -w: did you mean -i?"),
+        (
+            &["-w", "max", "app"],
+            "unknown option -w max: did you mean -i max?",
+        ),
+        (&["-w4", "app"], "unknown option -4: clinit -h lists them"),
+        (&["-w", "--", "4"], ""),
+        (&["-w", "app", "4"], ""),
         (
             &["--workers=max", "app"],
             "unknown option --workers: did you mean -i max?",
