@@ -58,22 +58,7 @@ impl Run {
             .custom_flags(libc::O_NONBLOCK)
             .open(fifo)
             .unwrap();
-        let unshare = if as_pid1 { UNSHARE } else { &[] };
-        let mut words: Vec<&str> = unshare.to_vec();
-        words.extend([WORKER.as_str(), "dirty", how]);
-        words.extend(init);
-        words.extend([WORKER.as_str(), "dump-state", &path, "wait"]);
-        let output = || File::create(dir.path("output")).unwrap();
-        let child = Command::new(words[0])
-            .args(&words[1..])
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .current_dir(dir.path("."))
-            .stdin(Stdio::null())
-            .stdout(output())
-            .stderr(output())
-            .spawn()
-            .unwrap();
+        let child = started(dir, init, how, as_pid1, &["dump-state", &path, "wait"]);
         let ended = pidfd(i32::try_from(child.id()).unwrap()).unwrap();
         let state = read_state(&mut fifo, &ended);
         Self {
@@ -84,12 +69,12 @@ impl Run {
     }
 
     /// The process that is the init, as seen from here.
-    fn init(&self) -> i32 {
+    fn init(&self) -> Option<i32> {
         let started = i32::try_from(self.child.id()).unwrap();
         if self.as_pid1 {
-            children(started)[0]
+            children(started).first().copied()
         } else {
-            started
+            Some(started)
         }
     }
 }
@@ -102,6 +87,27 @@ impl Drop for Run {
         tree.iter().for_each(crate::harness::kill_by);
         let _ = self.child.wait();
     }
+}
+
+/// A fixture with this script, through this init or none, after such a start.
+fn started(dir: &Dir, init: &[&str], how: &str, as_pid1: bool, script: &[&str]) -> Child {
+    let unshare = if as_pid1 { UNSHARE } else { &[] };
+    let mut words: Vec<&str> = unshare.to_vec();
+    words.extend([WORKER.as_str(), "dirty", how]);
+    words.extend(init);
+    words.push(WORKER.as_str());
+    words.extend(script);
+    let output = || File::create(dir.path("output")).unwrap();
+    Command::new(words[0])
+        .args(&words[1..])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .current_dir(dir.path("."))
+        .stdin(Stdio::null())
+        .stdout(output())
+        .stderr(output())
+        .spawn()
+        .unwrap()
 }
 
 /// Reads what a child says, up to an empty line; none where there is nobody
@@ -220,7 +226,7 @@ fn clinit_keeps_neither_its_directory_nor_descriptors_that_are_the_childs() {
     ] {
         for as_pid1 in both() {
             let run = Run::start(&dir, &[CLINIT, "--"], how, as_pid1);
-            let init = run.init();
+            let init = run.init().unwrap();
             let start = Instant::now();
             while !(in_root(init) && foreign(init).is_empty()) {
                 let found = foreign(init);

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{
-    CLINIT, DEADLINE, Dir, Instant, LOST_BY_A_FORK, Run, can_be_pid1, differences, foreign,
-    in_root, program, state, without,
+    CLINIT, DEADLINE, Dir, Instant, LOST_BY_A_FORK, Run, can_be_pid1, children, differences,
+    foreign, in_root, pidfd, program, readable, started, state, without,
 };
-use crate::harness::cannot_run;
+use crate::harness::{cannot_run, status_field};
 
 /// Each init with what comes before the command.
 const INITS: [(&str, &[&str]); 5] = [
@@ -61,7 +63,7 @@ fn measure(dir: &Dir, init: &[&str], as_pid1: bool) -> (BTreeSet<String>, Vec<&'
     let found = run.state.as_ref().expect("each init starts its child");
     let changed = differences(&expected, found).into_keys();
     let changed = changed.map(|name| kind(&name).to_owned()).collect();
-    let pid = run.init();
+    let pid = run.init().unwrap();
     settle(pid, init[0] == CLINIT);
     let mut alone = vec![word(foreign(pid).is_empty()), word(in_root(pid))];
     drop(run);
@@ -76,7 +78,37 @@ fn measure(dir: &Dir, init: &[&str], as_pid1: bool) -> (BTreeSet<String>, Vec<&'
             )
         }));
     }
+    alone.push(word(ends_with_its_child(dir, init, as_pid1)));
     (changed, alone)
+}
+
+/// Whether it exits as its child does where it was started with SIGCHLD
+/// ignored, by which the kernel keeps no status; the alternative is that it
+/// sleeps on without a child, and without a signal that would wake it.
+fn ends_with_its_child(dir: &Dir, init: &[&str], as_pid1: bool) -> bool {
+    let mut run = Run {
+        child: started(dir, init, "ignored-chld", as_pid1, &["exit", "42"]),
+        as_pid1,
+        state: None,
+    };
+    let ended = pidfd(i32::try_from(run.child.id()).unwrap()).unwrap();
+    let mut looks = 0;
+    while looks < 200 {
+        if readable(&[ended.as_fd()], Duration::from_millis(1)) {
+            return run.child.wait().unwrap().code() == Some(42);
+        }
+        let sleeps_alone = |pid| {
+            state(pid) == Some('S')
+                && children(pid).is_empty()
+                && status_field(pid, "ShdPnd:").is_some_and(|set| set.trim_matches('0').is_empty())
+        };
+        looks = if run.init().is_some_and(sleeps_alone) {
+            looks + 1
+        } else {
+            0
+        };
+    }
+    false
 }
 
 /// Waits until an init has done what it does beside its child.
@@ -100,6 +132,7 @@ fn table() -> Option<String> {
         "init: its own directory is /",
     ];
     let own = own.into_iter().chain(ALONE.map(|(name, ..)| name));
+    let own = own.chain(["init: ends with its child under an ignored SIGCHLD"]);
     rows.extend(own.map(|name| (name.to_owned(), Vec::new())));
     for (name, options) in INITS {
         let path = if name == "clinit" {
