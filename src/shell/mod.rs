@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod background;
+mod backlog;
 mod capture;
 mod client;
 mod closing;
@@ -44,6 +45,7 @@ use crate::sys::poll::Poller;
 use crate::sys::signals::SignalQueue;
 use crate::sys::{clock, random};
 use crate::table::Table;
+use backlog::Backlog;
 use capture::Capture;
 use closing::Closing;
 use control::Control;
@@ -66,6 +68,8 @@ struct Shell {
     inherited: Inherited,
     poller: Poller,
     signals: SignalQueue,
+    /// Signals that the child has no room for.
+    backlog: Backlog,
     supervisor: Supervisor,
     plan: Plan,
     /// What shows that a worker is ready.
@@ -144,6 +148,7 @@ impl Shell {
             self.look_for_hung();
             self.look_at_memory();
             self.resume_accepting();
+            self.send_backlog();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;

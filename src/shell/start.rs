@@ -23,6 +23,7 @@ use crate::sys::signals::SignalQueue;
 use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descriptors};
 use crate::table::Table;
 
+use super::backlog::Backlog;
 use super::capture::{Availability, Capture, available, warn_of_one_worker};
 use super::client;
 use super::closing::Closing;
@@ -224,6 +225,7 @@ fn shell(
         inherited,
         poller,
         signals,
+        backlog: Backlog::default(),
         supervisor,
         plan,
         ready,

@@ -35,6 +35,7 @@ impl Shell {
             self.memory.next_look(),
             self.control.paused_until(),
             self.manager.next_deadline(),
+            self.backlog.retry_at(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -101,8 +102,9 @@ impl Shell {
                 continue;
             };
             let from_kernel = received.from_kernel();
-            // What clinit's own writing to a closed pipe raised.
-            if signal == Signal::PIPE && received.pid == std::process::id() {
+            // What clinit's own writing raised: to a closed pipe, or to a file
+            // that may not grow.
+            if matches!(signal, Signal::PIPE | Signal::XFSZ) && received.pid == std::process::id() {
                 continue;
             }
             if !(signal == Signal::CHLD && from_kernel) {
