@@ -261,9 +261,9 @@ impl SignalQueue {
     }
 }
 
-/// Whether a signal of this `si_code` carries a value: each that a process may
-/// have given another one but that of tgkill(2). On is only ever sent
-/// `SI_QUEUE`.
+/// Whether a signal of this `si_code` carries a value: all do that one process
+/// may give what it sends another, but that of `tgkill(2)`. Passed on, it is
+/// `SI_QUEUE` again.
 fn has_value(code: i32) -> bool {
     code < libc::SI_USER && code != libc::SI_TKILL
 }
