@@ -20,6 +20,7 @@ mod policy;
 mod scratch;
 mod settings;
 mod share;
+mod signals;
 mod sizing;
 mod suggest;
 #[cfg(test)]
@@ -274,7 +275,10 @@ fn run(
         has_listener,
         program,
     };
-    let policy = policy(&settings, &circumstances);
+    let policy = Policy {
+        routes: settings.routes(mode)?,
+        ..policy(&settings, &circumstances)
+    };
     if mode == Mode::Cluster && settings.instances.is_none() {
         notes.push(Note {
             level: Level::Info,

@@ -14,12 +14,13 @@ use super::memory::MaxMemory;
 use super::options::Opt;
 use super::plain::{self, Plain};
 use super::share::{Capture, Share};
+use super::signals;
 use super::sizing::{Instances, MOST_INSTANCES};
 use super::units::{backoff, duration, size, whole};
 use super::user::Credentials;
 use super::verbs::Socket;
 use super::{Dialects, LogFormat};
-use crate::supervisor::policy::{Drain, Ready, Restart, Signal, Surge};
+use crate::supervisor::policy::{Drain, Mode, Ready, Restart, Routes, Signal, Surge};
 
 /// Where the files are that options name.
 #[derive(Clone, Copy)]
@@ -62,6 +63,8 @@ pub(super) struct Settings {
     env: Vec<Given>,
     env_files: Vec<Given>,
     env_steps: Vec<Given>,
+    signals: Vec<Given>,
+    pub(super) to_group: bool,
     pub(super) pin: bool,
     pub(super) control: Socket,
     pub(super) ready_during_drain: bool,
@@ -137,6 +140,8 @@ impl Settings {
             Opt::MaxMemory => self.max_memory = Some(given.read(MaxMemory::parse)?),
             Opt::MaxLifetime => self.max_lifetime = Some(given.read(some_time)?),
             Opt::HangTimeout => self.hang_timeout = Some(given.read(some_time)?),
+            Opt::Signal => self.signals.push(given.clone()),
+            Opt::ToGroup => self.to_group = true,
             Opt::User => self.user = Some(given.read(|t| Credentials::parse(t, place.root))?),
             Opt::Chdir => self.chdir = Some(path(given, place)?),
             Opt::Env => self.env.push(given.clone()),
@@ -178,6 +183,11 @@ impl Settings {
         let level = self.log_level.unwrap_or(otherwise);
         let louder = LevelFilter::iter().filter(|louder| *louder > level);
         louder.take(self.verbosity).last().unwrap_or(level)
+    }
+
+    /// What signals are to mean.
+    pub(super) fn routes(&self, mode: Mode) -> Result<Routes, UsageError> {
+        signals::routes(&self.signals, mode)
     }
 
     /// The environment that workers start from: `inherited`, what env files

@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod background;
+mod backlog;
 mod capture;
 mod client;
 mod closing;
@@ -48,6 +49,7 @@ use crate::sys::random::Jitter;
 use crate::sys::signals::SignalQueue;
 use crate::sys::start::let_go;
 use crate::table::Table;
+use backlog::Backlog;
 use capture::Capture;
 use closing::Closing;
 use control::Control;
@@ -70,6 +72,8 @@ struct Shell {
     inherited: Inherited,
     poller: Poller,
     signals: SignalQueue,
+    /// Signals that the child has no room for.
+    backlog: Backlog,
     supervisor: Supervisor,
     plan: Plan,
     /// What it shares with other inits.
@@ -155,6 +159,7 @@ impl Shell {
             self.look_for_hung();
             self.look_at_memory();
             self.resume_accepting();
+            self.send_backlog();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;

@@ -7,9 +7,10 @@ use crate::supervisor::{Action, Event, Served, Signal, SpawnError, Target, Worke
 use crate::sys::binding::set_nonblocking;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::{Spawned, has_children};
-use crate::sys::signals::stop_self;
+use crate::sys::signals::{is_full, stop_self};
 use crate::sys::{cgroup, errno, proc};
 
+use super::backlog::{Full, Passed};
 use super::notify::Said;
 use super::plan::Place;
 use super::token::Token;
@@ -214,18 +215,44 @@ impl Shell {
 
     fn signal(&mut self, id: WorkerId, to: Target, signal: Signal, value: Option<u64>) {
         self.excuse(id, signal);
-        let Some(worker) = self.workers.get_mut(id) else {
+        let passed_on = Passed {
+            worker: id,
+            to,
+            signal,
+            value,
+        };
+        if self.backlog.is_behind(signal) {
+            self.backlog.keep(passed_on);
             return;
+        }
+        if self.pass_on(passed_on) == Err(Full) {
+            self.has_no_room(passed_on);
+        }
+    }
+
+    /// Sends a signal, unless whom it is for has no room for it.
+    pub(super) fn pass_on(&mut self, passed_on: Passed) -> Result<(), Full> {
+        let Passed {
+            worker: id,
+            to,
+            signal,
+            value,
+        } = passed_on;
+        let Some(worker) = self.workers.get_mut(id) else {
+            return Ok(());
         };
         worker.killed |= signal == Signal::KILL;
         let (pid, slot) = (worker.main_pid(), worker.slot);
         let sent = match to {
             Target::Main => worker.signal_main(signal, value),
-            Target::Group => worker.signal_group(signal),
+            Target::Group => worker.signal_group(signal, value),
         };
-        if let Err(error) = sent {
-            log::warn!(slot, pid; "cannot send {signal} to a worker: {error}");
+        match sent {
+            Err(error) if value.is_some() && is_full(&error) => return Err(Full),
+            Err(error) => log::warn!(slot, pid; "cannot send {signal} to a worker: {error}"),
+            Ok(()) => {}
         }
+        Ok(())
     }
 
     /// Sends a signal to whoever can be found below clinit.
@@ -242,7 +269,7 @@ impl Shell {
             .iter()
             .filter(|worker| worker.presence == Presence::Group);
         for worker in groups {
-            if let Err(error) = worker.signal_group(signal) {
+            if let Err(error) = worker.signal_group(signal, None) {
                 log::debug!("cannot send {signal}: {error}");
             }
         }

@@ -26,6 +26,7 @@ use crate::sys::start::{
 };
 use crate::table::Table;
 
+use super::backlog::Backlog;
 use super::capture::{Availability, Capture, available, warn_of_one_worker};
 use super::client;
 use super::closing::Closing;
@@ -235,6 +236,7 @@ fn shell(
         inherited,
         poller,
         signals,
+        backlog: Backlog::default(),
         supervisor,
         plan,
         plain: like_any_init,

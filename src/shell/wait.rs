@@ -38,6 +38,7 @@ impl Shell {
             self.memory.next_look(),
             self.control.paused_until(),
             self.manager.next_deadline(),
+            self.backlog.retry_at(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -113,8 +114,10 @@ impl Shell {
             return false;
         };
         let from_kernel = received.from_kernel();
-        // What clinit's own writing to a closed pipe raised.
-        let is_own = signal == Signal::PIPE && received.pid == std::process::id();
+        // What clinit's own writing raised: to a closed pipe, or to a file that
+        // may not grow.
+        let is_own =
+            matches!(signal, Signal::PIPE | Signal::XFSZ) && received.pid == std::process::id();
         // An end, which reaping tells of.
         let is_an_end = signal == Signal::CHLD && from_kernel;
         if received.is_forged() || is_own || is_an_end {

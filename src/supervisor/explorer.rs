@@ -21,7 +21,7 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use super::app::App;
-use super::policy::{Drain, Mode, Policy, Ready, Restart, Surge};
+use super::policy::{Drain, Meaning, Mode, Policy, Ready, Restart, Routes, Surge, Target};
 use super::slot::{Departing, Next, Renewal, Slot, Stage, State, Trial};
 use super::tests::policy;
 use super::{
@@ -228,6 +228,8 @@ enum Theme {
     Wear,
     /// Slots that are stopped, started and restarted.
     Owner,
+    /// Signals that mean something else than usual.
+    Routes,
 }
 
 /// What stops a child, and whose the terminal may be then.
@@ -259,6 +261,13 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
         Theme::Resizes => &[(Signal::TERM, false)],
         Theme::Wear => &[(Signal::TERM, false), (Signal::TSTP, false)],
         Theme::Owner => &[(Signal::HUP, false)],
+        Theme::Routes => &[
+            (Signal::TERM, false),
+            (Signal::USR1, false),
+            (Signal::HUP, false),
+            (Signal::HUP, true),
+            (Signal::INT, true),
+        ],
     };
     events.extend(signals.iter().map(|&(signal, from_kernel)| {
         Event::Signal(Arrival {
@@ -268,7 +277,12 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
         })
     }));
     match theme {
-        Theme::Lives | Theme::Neighbours | Theme::Reloads | Theme::Rolls | Theme::Wear => {}
+        Theme::Lives
+        | Theme::Neighbours
+        | Theme::Reloads
+        | Theme::Rolls
+        | Theme::Wear
+        | Theme::Routes => {}
         Theme::ReloadsAndScales => events.push(Event::Asked(Request::Scale(Scale::By(-1)))),
         Theme::Resizes => events.extend([1, 2].map(Event::Resized)),
         Theme::Owner => {
@@ -357,7 +371,7 @@ fn news(worker: WorkerId, theme: Theme) -> Vec<Event> {
             Event::Worn(worker, Wear::Memory),
             Event::Extended(worker, 2 * STEP),
         ]),
-        Theme::Rolls | Theme::ReloadsAndScales | Theme::Resizes | Theme::Owner => {}
+        Theme::Rolls | Theme::ReloadsAndScales | Theme::Resizes | Theme::Owner | Theme::Routes => {}
     }
     events
 }
@@ -649,4 +663,31 @@ fn worn_workers_keep_the_invariants() {
 #[test]
 fn what_an_owner_asks_keeps_the_invariants() {
     explore("owner, two slots", Theme::Owner, quick(), 12, 4);
+}
+
+/// Who is told to shut down by a signal that is forwarded otherwise, to reload
+/// by one that ends it, and to take nothing for a terminal's end.
+#[test]
+fn rerouted_signals_keep_the_invariants() {
+    let mut routes = Routes::default();
+    routes.set(Signal::USR1, Meaning::Shutdown);
+    routes.set(Signal::TERM, Meaning::Reload);
+    routes.set(Signal::HUP, Meaning::Nothing);
+    routes.set(Signal::INT, Meaning::Forward(Signal::QUIT));
+    let policy = Policy {
+        routes: routes.clone(),
+        forward_to: Target::Group,
+        ..one_slot()
+    };
+    explore("routes, one slot", Theme::Routes, policy, 14, 6);
+    routes.set(Signal::TERM, Meaning::Forward(Signal::USR1));
+    let policy = Policy {
+        mode: Mode::Init,
+        restart: Restart::Never,
+        drain_delay: Duration::ZERO,
+        routes,
+        forward_to: Target::Group,
+        ..one_slot()
+    };
+    explore("routes, init mode", Theme::Routes, policy, 7, 5);
 }

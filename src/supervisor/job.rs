@@ -15,7 +15,7 @@
 //! stop it. The kernel would not have stopped the child in clinit's place by
 //! TSTP either, so it goes on.
 
-use super::event::{Action, Claim, Extent, Holder, Target, WorkerId};
+use super::event::{Action, Claim, Extent, Holder, WorkerId};
 use super::policy::Mode;
 use super::signal::Signal;
 use super::{Supervisor, Turn};
@@ -74,14 +74,14 @@ impl Supervisor {
         if self.suspended && value.is_none() {
             self.resume(turn);
         } else {
-            self.each_app(|app| app.forward(Target::Main, Signal::CONT, value, turn));
+            self.each_app(|app| app.forward(Signal::CONT, value, turn));
         }
     }
 
     /// What the terminal stops is a whole group.
     fn resume(&mut self, turn: &mut Turn<'_>) {
         self.suspended = false;
-        self.each_app(|app| app.forward(Target::Group, Signal::CONT, None, turn));
+        self.each_app(|app| app.signal_groups(Signal::CONT, turn));
     }
 
     fn runs(&self, worker: WorkerId) -> bool {
@@ -93,7 +93,7 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::super::tests::policy;
-    use super::super::{Arrival, Event, Now, Policy, Time};
+    use super::super::{Arrival, Event, Now, Policy, Target, Time};
     use super::*;
 
     const CHILD: WorkerId = WorkerId(0);

@@ -63,7 +63,7 @@ pub use event::{
     Action, Arrival, Cause, Claim, Event, Exit, Extent, Failure, Holder, Note, Outcome, Request,
     Scale, Served, SpawnError, Target, Wear, Whom, WorkerId,
 };
-use policy::{Mode, Policy};
+use policy::{Mode, Policy, Routes};
 pub use signal::Signal;
 use signals::Meaning;
 pub use time::{Now, Time};
@@ -88,6 +88,7 @@ enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Supervisor {
     mode: Mode,
+    routes: Routes,
     apps: Vec<App>,
     phase: Phase,
     /// Why it ends, once it does.
@@ -140,6 +141,7 @@ impl Supervisor {
     pub fn new(policy: Policy) -> Self {
         Self {
             mode: policy.mode,
+            routes: policy.routes.clone(),
             apps: vec![App::new(0, policy)],
             phase: Phase::Serving,
             cause: None,
@@ -320,33 +322,30 @@ impl Supervisor {
 
     fn obey(&mut self, arrival: Arrival, turn: &mut Turn<'_>) {
         let Arrival { signal, value, .. } = arrival;
-        match Meaning::of(arrival, self.mode) {
+        match self.routes.meaning(arrival, self.mode) {
             Meaning::Shutdown => self.request_shutdown(signal, turn),
             Meaning::Reload => self.grant_if_serving(Request::Reload, turn),
             Meaning::ScaleUp => self.grant_if_serving(Request::Scale(Scale::By(1)), turn),
             Meaning::ScaleDown => self.grant_if_serving(Request::Scale(Scale::By(-1)), turn),
             Meaning::Suspend => {
                 self.each_app(|app| {
-                    app.forward(Target::Group, Signal::STOP, None, turn);
+                    app.signal_groups(Signal::STOP, turn);
                     app.wait_for_no_life();
                 });
                 turn.act(Action::SuspendSelf);
             }
-            Meaning::Resume => {
-                self.each_app(|app| app.forward(Target::Group, Signal::CONT, None, turn));
-            }
-            // In init mode, without a child to have it: these ask for the end.
-            Meaning::Forward if self.mode == Mode::Init && self.is_vacant() => {
-                if ENDING.contains(&signal) {
+            Meaning::Resume => self.each_app(|app| app.signal_groups(Signal::CONT, turn)),
+            // In init mode, without a child to have it: these ask for the end,
+            // whatever the child would have got in their place.
+            Meaning::Forward(other) if self.mode == Mode::Init && self.is_vacant() => {
+                if ENDING.contains(&signal) || ENDING.contains(&other) {
                     self.request_shutdown(signal, turn);
                 }
             }
-            Meaning::Forward if self.mode == Mode::Init && signal == Signal::CONT => {
+            Meaning::Forward(Signal::CONT) if self.mode == Mode::Init => {
                 self.continued(value, turn);
             }
-            Meaning::Forward => {
-                self.each_app(|app| app.forward(Target::Main, signal, value, turn));
-            }
+            Meaning::Forward(other) => self.each_app(|app| app.forward(other, value, turn)),
             Meaning::Nothing => {}
         }
     }

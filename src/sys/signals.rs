@@ -12,7 +12,9 @@ use std::ptr;
 
 use nix::errno::Errno;
 
-pub use super::kill::{group_exists, kill_everything, send, send_group, stop_self};
+pub use super::kill::{
+    group_exists, is_full, kill_everything, queue_group, send, send_group, stop_self,
+};
 
 /// The size of the kernel's `sigset_t`, which is not the C library's.
 const SET_SIZE: usize = size_of::<u64>();
@@ -23,6 +25,8 @@ pub struct SignalSet(u64);
 
 impl SignalSet {
     pub(super) const ALL: Self = Self(u64::MAX);
+    /// Signals 1 to 31, which merge while they wait; the others queue.
+    const STANDARD: Self = Self((1 << 31) - 1);
 
     /// These signals.
     #[cfg(test)]
@@ -160,7 +164,7 @@ pub struct Received {
     pub code: i32,
     /// The sender; 0 where that is in another pid namespace, or the kernel.
     pub pid: u32,
-    /// What `sigqueue(3)` sent along.
+    /// What `sigqueue(3)`, a timer or a message queue sent along.
     pub value: Option<u64>,
     /// The descriptor that [`ARRIVAL`] tells of.
     descriptor: i32,
@@ -219,7 +223,7 @@ impl Batch {
             code: info.ssi_code,
             pid: info.ssi_pid,
             descriptor: info.ssi_fd,
-            value: (info.ssi_code == libc::SI_QUEUE).then_some(info.ssi_ptr),
+            value: has_value(info.ssi_code).then_some(info.ssi_ptr),
         })
     }
 
@@ -261,6 +265,20 @@ impl SignalQueue {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
+    /// Has real-time signals be read, or else wait where they are, in the
+    /// kernel, which refuses more of them once there is no room.
+    pub fn read_real_time(&self, wanted: bool) {
+        let set = if wanted {
+            SignalSet::ALL
+        } else {
+            SignalSet::STANDARD
+        };
+        let own = self.0.as_fd().as_raw_fd();
+        // It fails for a descriptor that is no signalfd alone.
+        // SAFETY: the set is readable and of the size given.
+        unsafe { libc::syscall(libc::SYS_signalfd4, own, &raw const set.0, SET_SIZE, 0) };
+    }
+
     /// The next signals, as many as fit. Where there is room left, no other
     /// was pending.
     ///
@@ -286,6 +304,13 @@ impl SignalQueue {
     }
 }
 
+/// Whether a signal of this `si_code` carries a value: all do that one process
+/// may give what it sends another, but that of `tgkill(2)`. Passed on, it is
+/// `SI_QUEUE` again.
+fn has_value(code: i32) -> bool {
+    code < libc::SI_USER && code != libc::SI_TKILL
+}
+
 impl AsFd for SignalQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -294,7 +319,9 @@ impl AsFd for SignalQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::forked::in_child;
+    use super::super::forked::{ending_of, in_child};
+    use super::super::kill::send_with_code;
+    use super::super::process::RawExit;
     use super::*;
 
     #[test]
@@ -365,6 +392,95 @@ mod tests {
                     .read()
                     .is_ok_and(|rest| rest.signals().next().is_none())
         }));
+    }
+
+    #[test]
+    fn real_time_signals_may_wait_while_others_are_read() {
+        assert!(in_child(|| {
+            SignalSet::ALL.block_exactly();
+            let Ok(pid) = i32::try_from(std::process::id()) else {
+                return false;
+            };
+            let Ok(queue) = SignalQueue::open() else {
+                return false;
+            };
+            let reads = |wanted: &[i32]| {
+                queue.read().is_ok_and(|batch| {
+                    batch
+                        .signals()
+                        .map(|got| got.number)
+                        .eq(wanted.iter().copied())
+                })
+            };
+            queue.read_real_time(false);
+            let sent = [64, 32, 31, 33].map(|number| send(pid, number, Some(1)).is_ok());
+            let standard = reads(&[31]) && reads(&[]);
+            queue.read_real_time(true);
+            sent == [true; 4] && standard && reads(&[32, 33, 64]) && reads(&[])
+        }));
+    }
+
+    /// The kernel takes a fault's own signal out of the mask and gives it its
+    /// default action, so no signalfd sees it.
+    #[test]
+    fn a_fault_kills_although_its_signal_is_blocked() {
+        for (number, fault) in [
+            (libc::SIGSEGV, read_nothing as fn()),
+            (libc::SIGTRAP, trap as fn()),
+        ] {
+            let ended = ending_of(|| {
+                SignalSet::ALL.block_exactly();
+                let _queue = SignalQueue::open();
+                fault();
+                0
+            });
+            assert!(
+                matches!(ended, Ok(RawExit::Signal { number: by, .. }) if by == number),
+                "{ended:?}"
+            );
+        }
+    }
+
+    fn read_nothing() {
+        // SAFETY: there is none: this is to fault, in a child that ends by it.
+        unsafe { ptr::null::<u8>().read_volatile() };
+    }
+
+    fn trap() {
+        // SAFETY: it touches nothing, and ends the child that runs it.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            std::arch::asm!("int3");
+            #[cfg(target_arch = "aarch64")]
+            std::arch::asm!("brk #0");
+        };
+    }
+
+    #[test]
+    fn every_code_that_comes_with_a_value_keeps_it() {
+        assert!(in_child(|| {
+            SignalSet::ALL.block_exactly();
+            let Ok(pid) = i32::try_from(std::process::id()) else {
+                return false;
+            };
+            let Ok(queue) = SignalQueue::open() else {
+                return false;
+            };
+            [libc::SI_QUEUE, libc::SI_MESGQ, libc::SI_ASYNCIO, -60]
+                .into_iter()
+                .all(|code| {
+                    send_with_code(pid, 40, code, 7).is_ok()
+                        && queue.read().is_ok_and(|batch| {
+                            let mut signals = batch.signals();
+                            let is_kept = |got: Received| {
+                                got.value == Some(7) && got.code == code && !got.from_kernel()
+                            };
+                            signals.next().is_some_and(is_kept) && signals.next().is_none()
+                        })
+                })
+        }));
+        assert!(!has_value(libc::SI_USER) && !has_value(libc::SI_TKILL));
+        assert!(!has_value(libc::SI_KERNEL));
     }
 
     #[test]

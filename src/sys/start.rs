@@ -37,6 +37,8 @@ pub struct Inherited {
     pub closed: [bool; 3],
     /// The limit of open descriptors: soft, hard.
     pub(super) nofile: Option<(rlim_t, rlim_t)>,
+    /// The limit of signals that wait in queues: soft, hard.
+    pub(super) sigpending: Option<(rlim_t, rlim_t)>,
     /// The parent's pid; 0 where that is in another pid namespace.
     pub parent: i32,
     /// The signal that the parent's death would bring, which a fork loses.
@@ -54,6 +56,7 @@ impl Inherited {
             child_statuses: ChildStatuses::now(),
             closed: [0, 1, 2].map(is_closed),
             nofile: getrlimit(Resource::RLIMIT_NOFILE).ok(),
+            sigpending: getrlimit(Resource::RLIMIT_SIGPENDING).ok(),
             parent: getppid().as_raw(),
             parent_death_signal: parent_death_signal(),
             is_pid1: std::process::id() == 1,
@@ -131,7 +134,7 @@ pub enum Unprepared {
 /// Makes clinit safe from its surroundings: blocks all signals, has the
 /// kernel keep children's statuses, occupies descriptors 0 to 2 where they
 /// were closed, raises the soft limit of open descriptors to the hard one,
-/// and adopts orphans. What the children must not see of this, spawning
+/// lowers that of queued signals, and adopts orphans. What the children must not see of this, spawning
 /// undoes.
 ///
 /// # Errors
@@ -144,6 +147,9 @@ pub fn prepare(inherited: &Inherited) -> Result<(), Unprepared> {
     if let Some((_, hard)) = inherited.nofile {
         // Refused, it stays what it was; workers are then fewer.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    if let Some((soft, hard)) = inherited.sigpending {
+        let _ = setrlimit(Resource::RLIMIT_SIGPENDING, with_reserve(soft), hard);
     }
     if !inherited.is_pid1 {
         prctl::set_child_subreaper(true).map_err(|errno| Unprepared::Subreaper(errno.into()))?;
@@ -169,6 +175,15 @@ fn parent_death_signal() -> Option<i32> {
     // SAFETY: the kernel writes one int, to `signal`.
     unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) };
     (signal != 0).then_some(signal)
+}
+
+/// The limit of queued signals that leaves some room to forward them: all
+/// processes of a user share what room there is, and each is refused by its own
+/// limit. So whoever sends clinit more than there is room for is refused before
+/// the child is that clinit hands them on to.
+fn with_reserve(soft: rlim_t) -> rlim_t {
+    const RESERVE: rlim_t = 1024;
+    soft - (soft / 2).min(RESERVE)
 }
 
 fn is_closed(descriptor: c_int) -> bool {
@@ -250,6 +265,10 @@ mod tests {
                     .filter(|number| ![libc::SIGKILL, libc::SIGSTOP].contains(number))
                     .all(|number| after.blocked.contains(number))
                 && after.nofile.is_some_and(|(soft, hard)| soft == hard)
+                && match (inherited.sigpending, after.sigpending) {
+                    (Some((before, _)), Some((after, _))) => after == with_reserve(before),
+                    (None, _) | (_, None) => false,
+                }
                 && prctl::get_child_subreaper() == Ok(true)
         }));
     }

@@ -32,7 +32,7 @@ pub(crate) use http::{get, get_unix};
 pub(crate) use port::{free_port, free_ports};
 pub(crate) use proc::{
     Gone, children, descendants, kill_by, listening_port, pidfd, send, send_with_value, state,
-    status_field,
+    status_field, try_send_with_value,
 };
 pub(crate) use report::Report;
 pub(crate) use terminal::terminal;
@@ -75,6 +75,13 @@ pub(crate) fn can_be_pid1() -> bool {
         probe.is_ok_and(|status| status.success())
     });
     *CAN || cannot_run("RING 3", "pid1 tests need root and unshare(1)")
+}
+
+/// Not PID 1, and PID 1 where that can be had.
+pub(crate) fn both() -> impl Iterator<Item = bool> {
+    [false, true]
+        .into_iter()
+        .filter(|as_pid1| !as_pid1 || can_be_pid1())
 }
 
 /// Says which tests do not run here, past the capture of the test's output.

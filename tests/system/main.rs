@@ -37,6 +37,8 @@ mod runtimes;
 mod several;
 mod sharing;
 mod shutdown;
+mod signals;
+mod signals_under_load;
 mod spread;
 mod steering;
 mod terminal;

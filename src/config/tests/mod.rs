@@ -9,7 +9,7 @@ use log::{Level, LevelFilter};
 
 use super::scratch::Scratch;
 use super::*;
-use crate::supervisor::policy::{Drain, Ready, Restart, Signal, Surge};
+use crate::supervisor::policy::{Drain, Meaning, Ready, Restart, Routes, Signal, Surge, Target};
 
 mod random;
 mod refusals;
@@ -84,6 +84,8 @@ fn a_bare_command_is_run_in_init_mode_with_the_defaults() {
         backoff_max: Duration::from_secs(15),
         min_uptime: Duration::from_secs(1),
         max_restarts: 16,
+        routes: Routes::default(),
+        forward_to: Target::Main,
         stop_signal: Signal::TERM,
         drain_delay: Duration::ZERO,
         grace: Duration::from_secs(8),
@@ -170,6 +172,7 @@ fn every_option_is_understood() {
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
         --control /run/c --ready-during-drain keep \
+         --signal USR2=reload --signal term=SIGQUIT -g \
         -p KILL -e 143 -e 3 -w -s --log-format json --log-level warn -v server";
     let argv: Vec<&str> = argv.split_ascii_whitespace().collect();
     let (cwd, root) = (image.path(), image.path());
@@ -183,6 +186,9 @@ fn every_option_is_understood() {
         panic!("{argv:?} runs nothing");
     };
     let (yes, secs) = (true, Duration::from_secs);
+    let mut routes = Routes::default();
+    routes.set(Signal::USR2, Meaning::Reload);
+    routes.set(Signal::TERM, Meaning::Forward(Signal::QUIT));
     let expected = Config {
         command: vec!["server".into()],
         policy: Policy {
@@ -196,6 +202,8 @@ fn every_option_is_understood() {
             backoff_max: secs(10),
             min_uptime: secs(4),
             max_restarts: 3,
+            routes,
+            forward_to: Target::Group,
             stop_signal: Signal::INT,
             drain_delay: secs(3),
             grace: secs(60),

@@ -2,8 +2,20 @@
 
 use super::*;
 
+/// What `--signal` takes.
+const ROUTE: &str = "accepted is SIG=ACTION: forward, ignore, reload, shutdown or a signal, \
+    as in USR2=reload or TERM=QUIT";
+
 /// A value that each option that takes one refuses.
-const REFUSED: [(&str, &str, &str); 39] = [
+const REFUSED: [(&str, &str, &str); 43] = [
+    ("signal", "TERM", ROUTE),
+    ("signal", "TREM=ignore", ROUTE),
+    ("signal", "TERM=stop!", ROUTE),
+    (
+        "signal",
+        "KILL=TERM",
+        "KILL and STOP cannot be caught; accepted is any other signal",
+    ),
     (
         "instances",
         "many",
@@ -230,6 +242,15 @@ fn contradictions() {
             &["-i2", "--capture", "off", "--ready", "listen"],
             "--ready \"listen\": with --capture off clinit sees none; \
              accepted are auto, notify and after:DUR",
+        ),
+        (
+            &["-i2", "--signal", "TERM=QUIT", "--signal", "15=ignore"],
+            "--signal \"15=ignore\": that signal has an action already",
+        ),
+        (
+            &["--signal", "TERM=reload"],
+            "--signal \"TERM=reload\": that needs cluster mode (-i N or -l ADDR); \
+             accepted are forward, ignore and a signal",
         ),
         (
             &["-i", "2", "--grace", "1s", "-i2"],

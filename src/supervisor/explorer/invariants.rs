@@ -7,7 +7,7 @@
 use super::{NOW, now_at, policy_of, slots};
 use crate::supervisor::app::KILL_TIMEOUT;
 use crate::supervisor::app::Progress;
-use crate::supervisor::policy::Mode;
+use crate::supervisor::policy::{Meaning, Mode};
 use crate::supervisor::slot::{Departing, Next, Slot, Stage, State, Successor, Trial};
 use crate::supervisor::{
     Action, Event, Failure, Holder, Note, Phase, Served, Signal, Supervisor, Time, WorkerId,
@@ -230,9 +230,19 @@ impl Step<'_> {
     fn end_was_asked_for(&self) -> bool {
         match (self.event, self.before.phase) {
             (Event::Signal(arrival), _) => {
-                matches!(arrival.signal, Signal::TERM)
-                    || (arrival.signal == Signal::HUP
-                        && (arrival.from_kernel || self.before.mode == Mode::Init))
+                let is_init = self.before.mode == Mode::Init;
+                let usually = |signal| {
+                    signal == Signal::TERM
+                        || (signal == Signal::HUP && (arrival.from_kernel || is_init))
+                };
+                match self.before.routes.of(arrival.signal) {
+                    None => usually(arrival.signal),
+                    Some(Meaning::Shutdown) => true,
+                    Some(Meaning::Forward(other)) => {
+                        is_init && (usually(arrival.signal) || usually(other))
+                    }
+                    Some(_) => false,
+                }
             }
             (Event::DeadlineReached, Phase::Leaving { until }) => until <= NOW,
             _ => false,
@@ -294,7 +304,7 @@ impl Step<'_> {
         holds(closes == usize::from(ends), 7, || {
             format!("listeners closed {closes} times")
         })?;
-        let asked = matches!(self.event, Event::Signal(arrival) if arrival.signal == Signal::TERM);
+        let asked = matches!(self.event, Event::Signal(_)) && self.end_was_asked_for();
         let delay = policy_of(self.before).drain_delay;
         let first = self.before.phase == Phase::Serving;
         holds(!(ends && first && asked && !delay.is_zero()), 7, || {

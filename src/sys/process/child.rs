@@ -119,6 +119,11 @@ impl<'a> Child<'a> {
             // refused.
             let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
         }
+        if let Some((soft, hard)) = self.inherited.sigpending {
+            // Likewise: what was lowered is the soft one, up to which anybody
+            // may raise it again.
+            let _ = setrlimit(Resource::RLIMIT_SIGPENDING, soft, hard);
+        }
         if let Some(signal) = request.parent_death_signal {
             // After setuid, which clears it.
             set_parent_death_signal(signal);
