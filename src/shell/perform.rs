@@ -255,14 +255,15 @@ impl Shell {
         Ok(())
     }
 
-    /// Sends a signal to whoever can be found below clinit.
+    /// Sends a signal to whoever can be found below clinit. Without a /proc that
+    /// is who is left of a child's own group.
     fn signal_tree(&self, signal: Signal) {
-        if self.inherited.is_pid1 || proc::is_mounted() {
+        if self.inherited.is_pid1 || proc::is_ours() {
             tree::signal(signal, self.inherited.is_pid1);
             return;
         }
         if signal != Signal::CONT {
-            log::warn!("without /proc, {signal} goes to no more than the child's own group");
+            log::warn!("without a /proc, {signal} goes to the child's own group alone");
         }
         let groups = self
             .workers

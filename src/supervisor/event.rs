@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::job::{Claim, Extent, Holder};
 use super::signal::Signal;
 
 /// One run of an app's command. Ids are issued by the core, are never used
@@ -273,37 +274,6 @@ pub enum Served {
     Someone,
     /// It has: the queue was its own.
     Itself,
-}
-
-/// Whose process group the terminal of clinit's session is with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Holder {
-    /// There is none.
-    Nobody,
-    /// Clinit's own.
-    Own,
-    /// The child's that the event is about.
-    Child,
-    /// Another's.
-    Other,
-}
-
-/// What a child that is lent the terminal has to show for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Claim {
-    /// That the terminal is its standard input.
-    Stdin,
-    /// Nothing: it has just tried to use it.
-    Asked,
-}
-
-/// How much of a job is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Extent {
-    /// Clinit alone.
-    Clinit,
-    /// Its process group: it may have been started by a script.
-    Group,
 }
 
 /// Which processes of a worker a signal goes to.

@@ -15,10 +15,41 @@
 //! stop it. The kernel would not have stopped the child in clinit's place by
 //! TSTP either, so it goes on.
 
-use super::event::{Action, Claim, Extent, Holder, WorkerId};
+use super::event::{Action, WorkerId};
 use super::policy::Mode;
 use super::signal::Signal;
 use super::{Supervisor, Turn};
+
+/// Whose process group the terminal of clinit's session is with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    /// There is none.
+    Nobody,
+    /// Clinit's own.
+    Own,
+    /// The child's that the event is about.
+    Child,
+    /// Another's.
+    Other,
+}
+
+/// What a child that is lent the terminal has to show for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// That the terminal is its standard input.
+    Stdin,
+    /// Nothing: it has just tried to use it.
+    Asked,
+}
+
+/// How much of a job is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Extent {
+    /// Clinit alone.
+    Clinit,
+    /// Its process group: it may have been started by a script.
+    Group,
+}
 
 impl Supervisor {
     /// A signal has stopped a main process.

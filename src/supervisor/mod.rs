@@ -60,9 +60,10 @@ use std::time::Duration;
 
 use app::{App, Ended, KILL_TIMEOUT, Rest};
 pub use event::{
-    Action, Arrival, Cause, Claim, Event, Exit, Extent, Failure, Holder, Note, Outcome, Request,
-    Scale, Served, SpawnError, Target, Wear, Whom, WorkerId,
+    Action, Arrival, Cause, Event, Exit, Failure, Note, Outcome, Request, Scale, Served,
+    SpawnError, Target, Wear, Whom, WorkerId,
 };
+pub use job::{Claim, Extent, Holder};
 use policy::{Mode, Policy, Routes};
 pub use signal::Signal;
 use signals::Meaning;

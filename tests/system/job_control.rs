@@ -123,8 +123,11 @@ fn shells() -> impl Iterator<Item = &'static [&'static str]> {
 
 #[test]
 fn ctrl_z_stops_the_job_and_fg_continues_all_of_it() {
-    for shell in shells() {
-        let script = format!("{CLINIT}; read go; fg; echo \"ended with $?\"");
+    // Run by the shell, and by a script that the shell runs.
+    let by_script = format!("sh -c '{CLINIT}; exit $?' script {CLINIT}");
+    let ways = [CLINIT, &by_script];
+    for (shell, way) in shells().flat_map(|shell| ways.map(|way| (shell, way))) {
+        let script = format!("{way}; read go; fg; echo \"ended with $?\"");
         let mut job = Job::start(
             shell,
             &script,
@@ -215,6 +218,60 @@ fn whoever_started_clinit_has_the_terminal_afterwards() {
         job.await_foreground(job.shell);
         job.type_in(b"typed\n");
         job.expect("got typed");
+    }
+}
+
+/// The rest of the child's group has no use for the keyboard.
+#[test]
+fn ctrl_c_hurries_the_end_of_what_is_left() {
+    for as_pid1 in [false, true] {
+        if as_pid1 && !can_be_pid1() {
+            continue;
+        }
+        let setup = Setup::new("--orphan-grace 10m").pid1(as_pid1);
+        let Some((mut master, setup)) = at_a_terminal(setup) else {
+            return;
+        };
+        let child = "child [ block TERM report a wait ] on 63 exit 5 report b wait";
+        let mut clinit = setup.worker(child).start();
+        let _ = clinit.reports("report", 2);
+        let supervisor = clinit.pid();
+        assert_ne!(foreground(&master), supervisor);
+        clinit.signal(LAST);
+        clinit.wait_until("clinit has the terminal back", |_| {
+            (foreground(&master) == supervisor).then_some(())
+        });
+        master.write_all(CTRL_C).unwrap();
+        clinit.end().expect(5);
+    }
+}
+
+/// `unshare` leaves the session as it is, whose groups have no number there.
+#[test]
+fn as_process_1_of_a_session_from_outside_it_knows_the_foreground() {
+    if !can_be_pid1() {
+        return;
+    }
+    let unshare = "unshare --pid --fork --mount-proc --kill-child";
+    for shell in shells() {
+        let start = |script: &str, child: &str| {
+            let (master, slave) = terminal();
+            let words = [&["setsid", "--ctty"], shell, &[script, "shell"]].concat();
+            let setup = Setup::new("").through(&words).stdin(slave);
+            let mut clinit = setup.worker(child).start();
+            let _ = clinit.report("report");
+            (master, clinit)
+        };
+        let script = format!("{unshare} {CLINIT}; echo \"ended with $?\"");
+        let (mut master, clinit) = start(&script, "on INT exit 7 report up wait");
+        master.write_all(CTRL_C).unwrap();
+        assert!(clinit.end().stdout.contains("ended with 7"));
+
+        let script = format!("{unshare} {CLINIT} & read line; kill -63 %1; wait; echo $line");
+        let (mut master, mut clinit) = start(&script, "on 63 exit 7 report up wait");
+        assert_eq!(foreground(&master), clinit.pid());
+        master.write_all(b"typed\n").unwrap();
+        assert!(clinit.end().stdout.contains("typed"));
     }
 }
 

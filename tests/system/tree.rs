@@ -106,13 +106,13 @@ fn a_deep_chain_is_killed_to_its_end() {
     const DEPTH: usize = 24;
     let down = "setsid-child [ child [ ignore TERM report a ".repeat(DEPTH);
     let up = "wait ] wait ] ".repeat(DEPTH);
-    let script = format!("{down}{up}on USR1 exit 5 wait");
+    let script = format!("{down}{up}on USR1 exit 5 report up wait");
     for as_pid1 in both() {
         let mut clinit = Setup::new("--orphan-grace 100ms")
             .pid1(as_pid1)
             .worker(&script)
             .start();
-        let reports = clinit.reports("report", DEPTH);
+        let reports = clinit.reports("report", DEPTH + 1);
         let pids: Vec<i32> = reports
             .iter()
             .map(|report| clinit.seen_from_here(report.pid))
