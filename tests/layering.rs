@@ -34,7 +34,7 @@ const LAYERS: &[Layer] = &[
             "control",
             "table",
         ],
-        crates: &["log", "env_logger", "serde_json"],
+        crates: &["log"],
         std: None,
     },
     Layer {
@@ -364,7 +364,6 @@ fn violations(sources: &[Source]) -> Vec<String> {
                 "nix",
                 "socket2",
                 "log",
-                "env_logger",
                 "serde_json",
                 "lexopt",
                 "clinit",

@@ -4,15 +4,15 @@
 //! take at once is dropped, counted, and told of as soon as it does.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use env_logger::fmt::Formatter;
-use env_logger::{Builder, Target};
-use log::kv::{self, Key, Value, VisitSource};
-use log::{Level, LevelFilter, Record};
+use log::kv::{self, Key, Value, VisitSource, VisitValue};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::config::LogFormat;
+use crate::control::quote;
 use crate::sys::clock;
 use crate::sys::output::{Wrote, write_without_blocking};
 
@@ -22,15 +22,42 @@ const LONGEST_LINE: usize = 4096;
 
 /// Starts the log. To be called once.
 pub(super) fn start(format: LogFormat, level: LevelFilter) {
-    let write = match format {
-        LogFormat::Text => write_text,
-        LogFormat::Json => write_json,
-    };
-    Builder::new()
-        .filter_level(level)
-        .target(Target::Pipe(Box::new(Stderr::new(write_to_stderr, format))))
-        .format(write)
-        .init();
+    OWN.stderr().format = format;
+    // There is no other.
+    let _ = log::set_logger(&OWN);
+    log::set_max_level(level);
+}
+
+type OwnStderr = Stderr<fn(&[u8]) -> Wrote>;
+
+/// What the records come to.
+struct Own(Mutex<OwnStderr>);
+
+static OWN: Own = Own(Mutex::new(Stderr::new(write_to_stderr, LogFormat::Text)));
+
+impl Own {
+    fn stderr(&self) -> MutexGuard<'_, OwnStderr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log for Own {
+    /// `log::max_level` has said so.
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let format = self.stderr().format;
+        // Whatever a record shows is asked for it while nothing is locked.
+        let line = match format {
+            LogFormat::Text => text(record),
+            LogFormat::Json => object(record),
+        };
+        self.stderr().say(&line);
+    }
+
+    fn flush(&self) {}
 }
 
 /// Says one line on stderr where there is no log yet, or none any more.
@@ -52,13 +79,25 @@ struct Stderr<W> {
     torn: bool,
 }
 
-impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
-    fn new(write: W, format: LogFormat) -> Self {
+impl<W> Stderr<W> {
+    const fn new(write: W, format: LogFormat) -> Self {
         Self {
             write,
             format,
             lost: 0,
             torn: false,
+        }
+    }
+}
+
+impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
+    /// Says a line, or counts it as lost.
+    fn say(&mut self, line: &str) {
+        if self.lost > 0 {
+            self.tell_of_the_lost();
+        }
+        if !self.put(line.as_bytes()) {
+            self.lost = self.lost.saturating_add(1);
         }
     }
 
@@ -87,33 +126,61 @@ impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
     }
 }
 
-impl<W: FnMut(&[u8]) -> Wrote> Write for Stderr<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lost > 0 {
-            self.tell_of_the_lost();
-        }
-        if !self.put(line) {
-            self.lost = self.lost.saturating_add(1);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn write_text(formatter: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+fn text(record: &Record<'_>) -> String {
     let mut text = String::from(prefix(record.level()));
     let _ = write!(text, "{}", Escaped(&record.args().to_string()));
     let _ = record.key_values().visit(&mut TextFields(&mut text));
-    formatter.write_all(line(&text).as_bytes())
+    line(&text)
 }
 
-fn write_json(formatter: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+fn object(record: &Record<'_>) -> String {
     let mut object = Object::new(record.level(), &record.args().to_string());
     let _ = record.key_values().visit(&mut object);
-    formatter.write_all(object.finish().as_bytes())
+    object.finish()
+}
+
+/// A field's value: a text, or a whole number. There are no others in the
+/// records, and `Value`'s own way to print itself links the printing of
+/// floating-point numbers, which is 6 kB.
+#[derive(Default)]
+struct Shown {
+    text: String,
+    is_number: bool,
+}
+
+impl Shown {
+    fn of(value: &Value<'_>) -> Self {
+        let mut shown = Self::default();
+        let _ = value.visit(&mut shown);
+        shown
+    }
+
+    fn number(&mut self, number: &dyn fmt::Display) {
+        self.is_number = true;
+        self.text = number.to_string();
+    }
+}
+
+impl VisitValue<'_> for Shown {
+    fn visit_any(&mut self, _: Value<'_>) -> Result<(), kv::Error> {
+        debug_assert!(false, "a field is a text or a whole number");
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.number(&value);
+        Ok(())
+    }
+
+    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
+        self.number(&value);
+        Ok(())
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
+        value.clone_into(&mut self.text);
+        Ok(())
+    }
 }
 
 /// How a line of text begins.
@@ -131,7 +198,7 @@ struct TextFields<'a>(&'a mut String);
 
 impl<'kvs> VisitSource<'kvs> for TextFields<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        write_field(self.0, key.as_str(), &value.to_string());
+        write_field(self.0, key.as_str(), &Shown::of(&value).text);
         Ok(())
     }
 }
@@ -156,7 +223,13 @@ impl Object {
     fn new(level: Level, message: &str) -> Self {
         let now = clock::realtime_ms();
         let (seconds, millis) = (now / 1000, now % 1000);
-        let level = level.as_str().to_ascii_lowercase();
+        let level = match level {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
         // The other half is for the fields.
         let message = json(message, LONGEST_LINE / 2);
         Self(format!(
@@ -178,13 +251,12 @@ impl<'kvs> VisitSource<'kvs> for Object {
     /// a number that does not fit whole, is left out.
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
         let mut field = format!(",{}:", json(key.as_str(), LONGEST_LINE));
-        let text = value.to_string();
-        let number = value.to_i64().is_some() || value.to_u64().is_some();
-        if number {
-            field.push_str(&text);
+        let shown = Shown::of(&value);
+        if shown.is_number {
+            field.push_str(&shown.text);
         } else {
             let room = self.room().saturating_sub(field.len());
-            field.push_str(&json(&text, room));
+            field.push_str(&json(&shown.text, room));
         }
         if field.len() <= self.room() {
             self.0.push_str(&field);
@@ -202,14 +274,14 @@ fn json(text: &str, room: usize) -> String {
         length <= room
     };
     let text: String = text.chars().take_while(fits).collect();
-    serde_json::to_string(&text).unwrap_or_default()
+    quote(&text)
 }
 
-/// How many bytes `serde_json` makes of a character.
+/// How many bytes [`quote`] makes of a character.
 fn escaped_length(c: char) -> usize {
     match c {
-        '"' | '\\' | '\u{8}' | '\u{c}' | '\n' | '\r' | '\t' => 2,
-        '\0'..='\x1f' => r"\u0000".len(),
+        '"' | '\\' | '\n' => 2,
+        c if c.is_control() => r"\u0000".len(),
         _ => c.len_utf8(),
     }
 }
@@ -274,7 +346,7 @@ mod tests {
     #[test]
     fn a_json_string_fits_its_room_whole() {
         for c in (0..=0x2_0000).filter_map(char::from_u32) {
-            let escaped = serde_json::to_string(&c).unwrap();
+            let escaped = quote(c.encode_utf8(&mut [0; 4]));
             assert_eq!(escaped_length(c), escaped.len() - 2, "{escaped}");
         }
         assert_eq!(json("a\0b", 10), r#""a\u0000b""#);
@@ -320,7 +392,7 @@ mod tests {
         };
         let mut stderr = Stderr::new(write, format);
         for line in lines {
-            stderr.write_all(line.as_bytes()).unwrap();
+            stderr.say(line);
         }
         assert_eq!(answers.next(), None);
         String::from_utf8(text).unwrap()
