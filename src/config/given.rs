@@ -42,18 +42,27 @@ impl Given {
         &self,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, UsageError> {
-        let text = self.value.to_str().ok_or("it is not valid UTF-8");
-        text.map_err(String::from)
-            .and_then(parse)
-            .map_err(|reason| self.refused(reason))
+        match parse(self.text()?) {
+            Ok(value) => Ok(value),
+            Err(reason) => Err(self.refused_for(reason)),
+        }
+    }
+
+    fn text(&self) -> Result<&str, UsageError> {
+        let text = self.value.to_str();
+        text.ok_or_else(|| self.refused("it is not valid UTF-8"))
     }
 
     /// The error of a value that is refused for this reason.
     pub(super) fn refused(&self, reason: impl Into<String>) -> UsageError {
+        self.refused_for(reason.into())
+    }
+
+    fn refused_for(&self, reason: String) -> UsageError {
         UsageError::BadValue {
             origin: self.origin,
             value: self.value.clone(),
-            reason: reason.into(),
+            reason,
         }
     }
 

@@ -78,7 +78,7 @@ impl Shell {
     /// near it.
     fn weigh(&mut self, bound: u64) -> bool {
         let processes = proc::processes();
-        let near = u128::from(bound) * u128::from(NEAR) / 100;
+        let near = bound / 100 * NEAR;
         let mut most = 0;
         let mut worn: Vec<WorkerId> = Vec::new();
         for worker in self.workers.iter_mut() {
@@ -95,7 +95,7 @@ impl Shell {
         let worn = worn.into_iter();
         self.events
             .extend(worn.map(|id| Event::Worn(id, Wear::Memory)));
-        u128::from(most) > near
+        most > near
     }
 }
 
