@@ -5,11 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use lexopt::{Arg, Parser};
-use log::Level;
 
 use super::Note;
 use super::environment::lookup;
 use super::error::{Form, Origin, UsageError, quoted, shown};
+use super::level::Level;
 use super::options::{self, OPTIONS, Opt, OptionSpec};
 use super::suggest;
 use super::verbs::{self, Verb};
@@ -42,15 +42,13 @@ impl Given {
         &self,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, UsageError> {
-        match parse(self.text()?) {
-            Ok(value) => Ok(value),
-            Err(reason) => Err(self.refused_for(reason)),
-        }
+        let value = self.text().and_then(parse);
+        value.map_err(|reason| self.refused_for(reason))
     }
 
-    fn text(&self) -> Result<&str, UsageError> {
+    fn text(&self) -> Result<&str, String> {
         let text = self.value.to_str();
-        text.ok_or_else(|| self.refused("it is not valid UTF-8"))
+        text.ok_or_else(|| "it is not valid UTF-8".into())
     }
 
     /// The error of a value that is refused for this reason.

@@ -6,58 +6,103 @@
 use std::fmt::{self, Write as _};
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use log::kv::{self, Key, Value, VisitSource, VisitValue};
-use log::{Level, LevelFilter, Log, Metadata, Record};
-
-use crate::config::LogFormat;
+use crate::config::{Level, LevelFilter, LogFormat};
 use crate::control::quote;
 use crate::sys::clock;
 use crate::sys::output::{Wrote, write_without_blocking};
+
+/// Says a line: its level; fields, as names of what is in scope or with a
+/// value; and what `format!` takes.
+///
+/// ```text
+/// log::warn!(slot, cause = text.as_str(); "cannot start a worker: {why}");
+/// ```
+macro_rules! log {
+    ($level:expr, $($key:ident $(= $value:expr)?),+; $($text:tt)+) => {
+        if $crate::shell::log::enabled($level) {
+            $crate::shell::log::write(
+                $level,
+                format_args!($($text)+),
+                &[$((stringify!($key), $crate::shell::log::field!($key $(= $value)?))),+],
+            );
+        }
+    };
+    ($level:expr, $($text:tt)+) => {
+        if $crate::shell::log::enabled($level) {
+            $crate::shell::log::write($level, format_args!($($text)+), &[]);
+        }
+    };
+}
+
+macro_rules! field {
+    ($key:ident) => {
+        &$key
+    };
+    ($key:ident = $value:expr) => {
+        &$value
+    };
+}
+
+macro_rules! error {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Error, $($all)+) };
+}
+
+// An attribute has the name `warn`.
+macro_rules! warning {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Warn, $($all)+) };
+}
+
+macro_rules! info {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Info, $($all)+) };
+}
+
+macro_rules! debug {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Debug, $($all)+) };
+}
+
+macro_rules! trace {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Trace, $($all)+) };
+}
+
+pub(super) use {debug, error, field, info, log, trace, warning as warn};
 
 /// The longest line. A write of up to this many bytes to a pipe is atomic
 /// (pipe(7)), so lines of clinit and its workers do not mix.
 const LONGEST_LINE: usize = 4096;
 
-/// Starts the log. To be called once.
-pub(super) fn start(format: LogFormat, level: LevelFilter) {
-    OWN.stderr().format = format;
-    // There is no other.
-    let _ = log::set_logger(&OWN);
-    log::set_max_level(level);
-}
+/// What is said: a [`LevelFilter`]; nothing before the log is started.
+static LOUDEST: AtomicU8 = AtomicU8::new(LevelFilter::Off as u8);
 
 type OwnStderr = Stderr<fn(&[u8]) -> Wrote>;
 
-/// What the records come to.
-struct Own(Mutex<OwnStderr>);
+static STDERR: Mutex<OwnStderr> = Mutex::new(Stderr::new(write_to_stderr, LogFormat::Text));
 
-static OWN: Own = Own(Mutex::new(Stderr::new(write_to_stderr, LogFormat::Text)));
-
-impl Own {
-    fn stderr(&self) -> MutexGuard<'_, OwnStderr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn stderr() -> MutexGuard<'static, OwnStderr> {
+    STDERR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Log for Own {
-    /// `log::max_level` has said so.
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
+/// Starts the log.
+pub(super) fn start(format: LogFormat, level: LevelFilter) {
+    stderr().format = format;
+    LOUDEST.store(level as u8, Ordering::Relaxed);
+}
 
-    fn log(&self, record: &Record<'_>) {
-        let format = self.stderr().format;
-        // Whatever a record shows is asked for it while nothing is locked.
-        let line = match format {
-            LogFormat::Text => text(record),
-            LogFormat::Json => object(record),
-        };
-        self.stderr().say(&line);
-    }
+/// Whether a line of this level is said.
+pub(super) fn enabled(level: Level) -> bool {
+    level as u8 <= LOUDEST.load(Ordering::Relaxed)
+}
 
-    fn flush(&self) {}
+/// Says a line. For the macros, which ask first whether it is [`enabled`].
+pub(super) fn write(level: Level, message: fmt::Arguments<'_>, fields: &[(&str, &dyn Field)]) {
+    let message = message.to_string();
+    let line = match stderr().format {
+        LogFormat::Text => text(level, &message, fields),
+        LogFormat::Json => object(level, &message, fields),
+    };
+    stderr().say(&line);
 }
 
 /// Says one line on stderr where there is no log yet, or none any more.
@@ -126,60 +171,69 @@ impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
     }
 }
 
-fn text(record: &Record<'_>) -> String {
-    let mut text = String::from(prefix(record.level()));
-    let _ = write!(text, "{}", Escaped(&record.args().to_string()));
-    let _ = record.key_values().visit(&mut TextFields(&mut text));
+fn text(level: Level, message: &str, fields: &[(&str, &dyn Field)]) -> String {
+    let mut text = format!("{}{}", prefix(level), Escaped(message));
+    for (key, value) in fields {
+        write_field(&mut text, key, &value.shown().text);
+    }
     line(&text)
 }
 
-fn object(record: &Record<'_>) -> String {
-    let mut object = Object::new(record.level(), &record.args().to_string());
-    let _ = record.key_values().visit(&mut object);
+fn object(level: Level, message: &str, fields: &[(&str, &dyn Field)]) -> String {
+    let mut object = Object::new(level, message);
+    for (key, value) in fields {
+        object.add(key, &value.shown());
+    }
     object.finish()
 }
 
-/// A field's value: a text, or a whole number. There are no others in the
-/// records, and `Value`'s own way to print itself links the printing of
-/// floating-point numbers, which is 6 kB.
-#[derive(Default)]
-struct Shown {
+/// What a field may have for a value: a text, or a whole number.
+pub(super) trait Field {
+    fn shown(&self) -> Shown;
+}
+
+/// A field's value, as it is written.
+pub(super) struct Shown {
     text: String,
     is_number: bool,
 }
 
-impl Shown {
-    fn of(value: &Value<'_>) -> Self {
-        let mut shown = Self::default();
-        let _ = value.visit(&mut shown);
-        shown
-    }
-
-    fn number(&mut self, number: &dyn fmt::Display) {
-        self.is_number = true;
-        self.text = number.to_string();
+impl Field for &str {
+    fn shown(&self) -> Shown {
+        Shown {
+            text: (*self).to_owned(),
+            is_number: false,
+        }
     }
 }
 
-impl VisitValue<'_> for Shown {
-    fn visit_any(&mut self, _: Value<'_>) -> Result<(), kv::Error> {
-        debug_assert!(false, "a field is a text or a whole number");
-        Ok(())
+impl Field for u64 {
+    fn shown(&self) -> Shown {
+        Shown {
+            text: self.to_string(),
+            is_number: true,
+        }
     }
+}
 
-    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
-        self.number(&value);
-        Ok(())
+impl Field for i32 {
+    fn shown(&self) -> Shown {
+        Shown {
+            text: self.to_string(),
+            is_number: true,
+        }
     }
+}
 
-    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
-        self.number(&value);
-        Ok(())
+impl Field for u32 {
+    fn shown(&self) -> Shown {
+        u64::from(*self).shown()
     }
+}
 
-    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
-        value.clone_into(&mut self.text);
-        Ok(())
+impl Field for u8 {
+    fn shown(&self) -> Shown {
+        u64::from(*self).shown()
     }
 }
 
@@ -191,15 +245,6 @@ fn prefix(level: Level) -> &'static str {
         Level::Info => "clinit: ",
         Level::Debug => "clinit: debug: ",
         Level::Trace => "clinit: trace: ",
-    }
-}
-
-struct TextFields<'a>(&'a mut String);
-
-impl<'kvs> VisitSource<'kvs> for TextFields<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        write_field(self.0, key.as_str(), &Shown::of(&value).text);
-        Ok(())
     }
 }
 
@@ -244,14 +289,11 @@ impl Object {
     fn finish(self) -> String {
         self.0 + END
     }
-}
 
-impl<'kvs> VisitSource<'kvs> for Object {
     /// Adds a field, its text cut to the room there is. One that has none, as
     /// a number that does not fit whole, is left out.
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let mut field = format!(",{}:", json(key.as_str(), LONGEST_LINE));
-        let shown = Shown::of(&value);
+    fn add(&mut self, key: &str, shown: &Shown) {
+        let mut field = format!(",{}:", json(key, LONGEST_LINE));
         if shown.is_number {
             field.push_str(&shown.text);
         } else {
@@ -261,7 +303,6 @@ impl<'kvs> VisitSource<'kvs> for Object {
         if field.len() <= self.room() {
             self.0.push_str(&field);
         }
-        Ok(())
     }
 }
 
@@ -335,11 +376,11 @@ mod tests {
         let pairs: &[(&str, &str)] = &[("code", "0"), ("last", "was killed"), ("none", "")];
         let (mut text, mut object) = (String::new(), Object(String::new()));
         for (key, value) in pairs {
-            let _ = TextFields(&mut text).visit_pair(Key::from(*key), Value::from(*value));
+            write_field(&mut text, key, value);
         }
         assert_eq!(text, r#" code=0 last="was killed" none="""#);
-        let _ = object.visit_pair(Key::from("n"), Value::from(7));
-        let _ = object.visit_pair(Key::from("s"), Value::from("7\"\n"));
+        object.add("n", &7_u32.shown());
+        object.add("s", &"7\"\n".shown());
         assert_eq!(object.0, r#","n":7,"s":"7\"\n""#);
     }
 
@@ -362,10 +403,10 @@ mod tests {
                 let long = unit.repeat(count);
                 let mut object = Object::new(Level::Warn, &long);
                 for key in ["one", "two", "three"] {
-                    let _ = object.visit_pair(Key::from(key), Value::from(long.as_str()));
-                    let _ = object.visit_pair(Key::from("slot"), Value::from(u64::MAX));
+                    object.add(key, &long.as_str().shown());
+                    object.add("slot", &u64::MAX.shown());
                 }
-                let _ = object.visit_pair(Key::from(long.as_str()), Value::from(1));
+                object.add(&long, &1_u32.shown());
                 let line = object.finish();
                 assert!(line.len() <= LONGEST_LINE, "{}", line.len());
                 let (text, rest) = line.split_once('\n').unwrap();

@@ -8,6 +8,7 @@ use crate::sys::cgroup::{Root, memory_limit};
 use crate::sys::proc::{self, Process, descendants_in, proportional_bytes, resident_bytes};
 use crate::table::Set;
 
+use super::log;
 use super::workers::Presence;
 use super::{Shell, now};
 

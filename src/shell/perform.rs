@@ -10,6 +10,7 @@ use crate::sys::process::{Spawned, has_children};
 use crate::sys::signals::stop_self;
 use crate::sys::{cgroup, errno};
 
+use super::log;
 use super::notify::Said;
 use super::plan::Place;
 use super::token::Token;

@@ -5,6 +5,7 @@ use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Ste
 use crate::sys::signals::send;
 
 use super::ends::End;
+use super::log;
 use super::proof::LOOKS_A_TURN;
 use super::seconds::Seconds;
 use super::workers::Presence;

@@ -10,6 +10,7 @@ use crate::sys::errno::describe;
 use crate::sys::process::{Report, SpawnFailure, Step, read_report};
 use crate::sys::signals::send_group;
 
+use super::log;
 use super::token::Token;
 use super::workers::Presence;
 use super::{Shell, now};
