@@ -1,6 +1,5 @@
 //! The environment that workers start from.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -19,7 +18,7 @@ pub(super) type Variables = Vec<(OsString, OsString)>;
 
 /// What is put over the inherited environment; of two values the later one.
 #[derive(Default)]
-pub(super) struct Overrides(BTreeMap<OsString, OsString>);
+pub(super) struct Overrides(Variables);
 
 impl Overrides {
     /// Adds `K=V`. The reason why it is malformed does not show the value.
@@ -86,13 +85,18 @@ impl Overrides {
 
     fn put(&mut self, name: &[u8], value: &[u8]) {
         let owned = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-        self.0.insert(owned(name), owned(value));
+        self.0.push((owned(name), owned(value)));
     }
 
     /// The whole: what is inherited, as it stands, without what is overridden.
     pub(super) fn over(self, mut inherited: Variables) -> Variables {
-        inherited.retain(|(name, _)| !self.0.contains_key(name));
-        inherited.extend(self.0);
+        let mut own = self.0;
+        // The sort keeps the order of what is equal, here the later one first.
+        own.reverse();
+        own.sort_by(|(one, _), (other, _)| one.cmp(other));
+        own.dedup_by(|(one, _), (other, _)| one == other);
+        inherited.retain(|(name, _)| own.binary_search_by(|(known, _)| known.cmp(name)).is_err());
+        inherited.extend(own);
         inherited
     }
 }

@@ -5,11 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use lexopt::{Arg, Parser};
-use log::Level;
 
 use super::Note;
 use super::environment::lookup;
 use super::error::{Form, Origin, UsageError, quoted, shown};
+use super::level::Level;
 use super::options::{self, OPTIONS, Opt, OptionSpec};
 use super::sizing::Instances;
 use super::suggest;
@@ -43,18 +43,25 @@ impl Given {
         &self,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, UsageError> {
-        let text = self.value.to_str().ok_or("it is not valid UTF-8");
-        text.map_err(String::from)
-            .and_then(parse)
-            .map_err(|reason| self.refused(reason))
+        let value = self.text().and_then(parse);
+        value.map_err(|reason| self.refused_for(reason))
+    }
+
+    fn text(&self) -> Result<&str, String> {
+        let text = self.value.to_str();
+        text.ok_or_else(|| "it is not valid UTF-8".into())
     }
 
     /// The error of a value that is refused for this reason.
     pub(super) fn refused(&self, reason: impl Into<String>) -> UsageError {
+        self.refused_for(reason.into())
+    }
+
+    fn refused_for(&self, reason: String) -> UsageError {
         UsageError::BadValue {
             origin: self.origin,
             value: self.value.clone(),
-            reason: reason.into(),
+            reason,
         }
     }
 

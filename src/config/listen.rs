@@ -122,7 +122,8 @@ fn why_not_inet(text: &str) -> String {
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    let is_host = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_letter = |c: char| c.is_ascii_alphabetic() || !c.is_ascii();
+    let is_host = |c: char| is_letter(c) || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
     match host {
         _ if text.starts_with(['/', '.', '@']) => "a unix socket is written unix:PATH".into(),
         _ if is_number && whole::<u16>(port).is_none() => "a port is at most 65535".into(),
@@ -131,7 +132,7 @@ fn why_not_inet(text: &str) -> String {
             "an IPv6 address is written in brackets, as in [::1]:8080".into()
         }
         // Were it four numbers, it would be an address gone wrong.
-        host if is_number && host.chars().all(is_host) && host.contains(char::is_alphabetic) => {
+        host if is_number && host.chars().all(is_host) && host.contains(is_letter) => {
             let port = whole::<u16>(port).unwrap_or_default();
             format!("host names are not looked up; write 127.0.0.1:{port} or [::1]:{port}")
         }

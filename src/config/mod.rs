@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod given;
 mod help;
+mod level;
 mod listen;
 mod memory;
 mod options;
@@ -32,8 +33,6 @@ mod verbs;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use log::{Level, LevelFilter};
-
 use crate::supervisor::policy::{Mode, Policy};
 use environment::{inherited, lookup};
 use given::{Given, Line, add_variables, bad_variable, unknown_variables};
@@ -44,6 +43,7 @@ use settings::{Place, Settings};
 pub use environment::stepped;
 pub use error::{Origin, UsageError};
 pub use help::{help, readme_table};
+pub use level::{Level, LevelFilter};
 pub use listen::{ListenAddress, ListenerSpec};
 pub use memory::MaxMemory;
 pub use options::{OPTIONS, OptionSpec};

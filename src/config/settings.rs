@@ -4,11 +4,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use log::LevelFilter;
-
 use super::environment::{Overrides, Variables, lookup, stepped};
 use super::error::UsageError;
 use super::given::Given;
+use super::level::LevelFilter;
 use super::listen::ListenerSpec;
 use super::memory::MaxMemory;
 use super::options::Opt;
@@ -151,7 +150,7 @@ impl Settings {
             Opt::Control => self.control = socket(given, place)?,
             Opt::ReadyDuringDrain => self.ready_during_drain = given.read(fail_or_keep)?,
             Opt::LogFormat => self.log_format = given.read(log_format)?,
-            Opt::LogLevel => self.log_level = Some(given.read(log_level)?),
+            Opt::LogLevel => self.log_level = Some(given.read(LevelFilter::parse)?),
             Opt::Verbose => self.verbosity += 1,
             Opt::ParentDeath => self.plain.parent_death = Some(given.read(plain::signal)?),
             Opt::ExitOk => self.plain.ok_codes.push(given.read(plain::exit_code)?),
@@ -180,9 +179,7 @@ impl Settings {
     /// The level of clinit's own log: each `-v` adds one to what
     /// `--log-level` says, or to `otherwise`.
     pub(super) fn log_level(&self, otherwise: LevelFilter) -> LevelFilter {
-        let level = self.log_level.unwrap_or(otherwise);
-        let louder = LevelFilter::iter().filter(|louder| *louder > level);
-        louder.take(self.verbosity).last().unwrap_or(level)
+        self.log_level.unwrap_or(otherwise).louder(self.verbosity)
     }
 
     /// What signals are to mean.
@@ -360,9 +357,4 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
         "json" => Ok(LogFormat::Json),
         _ => Err("accepted are text and json".into()),
     }
-}
-
-fn log_level(text: &str) -> Result<LevelFilter, String> {
-    text.parse()
-        .map_err(|_| "accepted are error, warn, info, debug, trace and off".into())
 }

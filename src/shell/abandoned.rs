@@ -7,6 +7,7 @@ use crate::supervisor::WorkerId;
 use crate::sys::proc;
 use crate::table::Set;
 
+use super::log;
 use super::workers::Worker;
 use super::{Shell, now};
 

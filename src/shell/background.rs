@@ -1,6 +1,5 @@
 //! Servers that do what clinit is there for: daemons and masters.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::supervisor::Served;
@@ -70,7 +69,7 @@ pub(super) fn servers_left(
     found.map(|process| process.pid).collect()
 }
 
-fn holds_any(process: &Process, sockets: &HashSet<u64>) -> bool {
+fn holds_any(process: &Process, sockets: &[u64]) -> bool {
     let held = proc::socket_inodes(process.pid);
     held.iter().any(|inode| sockets.contains(inode))
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::supervisor::{Signal, Target, Time, WorkerId};
 
+use super::log;
 use super::{Shell, now};
 
 /// How long to wait for room: nobody tells of it. It doubles up to the second.

@@ -24,6 +24,7 @@ use crate::sys::remote::{self, Protocol, Thread};
 use crate::sys::{binding, interest, proc};
 use crate::table::{Set, Table};
 
+use super::log;
 use super::workers::Worker;
 use super::{Shell, now};
 use extraction::Traced;

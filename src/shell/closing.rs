@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::config::Level;
 use crate::supervisor::policy::Mode;
 use crate::supervisor::{Cause, Exit, Outcome, Signal, Time};
 use crate::sys::cgroup::{Root, memory_limit, oom_kills};
 
 use super::ends::End;
-use super::log::write_field;
+use super::log::{self, write_field};
 use super::seconds::Seconds;
 
 /// Where Kubernetes looks for a container's last words.
@@ -112,7 +113,7 @@ impl Closing {
     pub(super) fn say(&self, outcome: Outcome, now: Time) {
         let path = Path::new(TERMINATION_LOG);
         let leave = has_room_for_a_message(path);
-        if !leave && !log::log_enabled!(log::Level::Info) {
+        if !leave && !log::enabled(Level::Info) {
             return;
         }
         let (cause, last) = match outcome.cause {

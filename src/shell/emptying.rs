@@ -10,6 +10,7 @@ use crate::sys::errno::describe;
 use crate::sys::proc::{self, Process};
 use crate::table::{Set, Table};
 
+use super::log;
 use super::owing::owes;
 use super::{Shell, now};
 

@@ -9,6 +9,7 @@ use crate::config::ListenerSpec;
 use crate::sys::binding::set_nonblocking;
 use crate::sys::listener::{Address, Listener};
 
+use super::log;
 use super::manager::Manager;
 
 /// What the names of clinit's own listeners begin with at a manager.

@@ -7,6 +7,7 @@ use crate::sys::errno::describe;
 use crate::sys::listener::Listener;
 use crate::table::Table;
 
+use super::log;
 use super::{Shell, now};
 
 /// What waited at the ports of suspected lanes, when they became so.

@@ -14,6 +14,8 @@ use crate::sys::listener::{Instruction, Late, Listener};
 use crate::sys::poll::Poller;
 use crate::table::{Set, Table};
 
+use super::log;
+
 /// One lane's socket.
 struct Lane {
     /// The socket's, by which a worker's descriptor of it is known.

@@ -11,6 +11,7 @@ use crate::sys::listener::{self, Address, BindError, Listener};
 
 use super::handover::{self, Claimed};
 use super::lanes::Lanes;
+use super::log;
 use super::manager::Manager;
 
 /// The number that a worker finds its first listener under.

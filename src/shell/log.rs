@@ -4,33 +4,105 @@
 //! take at once is dropped, counted, and told of as soon as it does.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use env_logger::fmt::Formatter;
-use env_logger::{Builder, Target};
-use log::kv::{self, Key, Value, VisitSource};
-use log::{Level, LevelFilter, Record};
-
-use crate::config::LogFormat;
+use crate::config::{Level, LevelFilter, LogFormat};
+use crate::control::quote;
 use crate::sys::clock;
 use crate::sys::output::{Wrote, write_without_blocking};
+
+/// Says a line: its level; fields, as names of what is in scope or with a
+/// value; and what `format!` takes.
+///
+/// ```text
+/// log::warn!(slot, cause = text.as_str(); "cannot start a worker: {why}");
+/// ```
+macro_rules! log {
+    ($level:expr, $($key:ident $(= $value:expr)?),+; $($text:tt)+) => {
+        if $crate::shell::log::enabled($level) {
+            $crate::shell::log::write(
+                $level,
+                format_args!($($text)+),
+                &[$((stringify!($key), $crate::shell::log::field!($key $(= $value)?))),+],
+            );
+        }
+    };
+    ($level:expr, $($text:tt)+) => {
+        if $crate::shell::log::enabled($level) {
+            $crate::shell::log::write($level, format_args!($($text)+), &[]);
+        }
+    };
+}
+
+macro_rules! field {
+    ($key:ident) => {
+        &$key
+    };
+    ($key:ident = $value:expr) => {
+        &$value
+    };
+}
+
+macro_rules! error {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Error, $($all)+) };
+}
+
+// An attribute has the name `warn`.
+macro_rules! warning {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Warn, $($all)+) };
+}
+
+macro_rules! info {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Info, $($all)+) };
+}
+
+macro_rules! debug {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Debug, $($all)+) };
+}
+
+macro_rules! trace {
+    ($($all:tt)+) => { $crate::shell::log::log!($crate::config::Level::Trace, $($all)+) };
+}
+
+pub(super) use {debug, error, field, info, log, trace, warning as warn};
 
 /// The longest line. A write of up to this many bytes to a pipe is atomic
 /// (pipe(7)), so lines of clinit and its workers do not mix.
 const LONGEST_LINE: usize = 4096;
 
-/// Starts the log. To be called once.
+/// What is said: a [`LevelFilter`]; nothing before the log is started.
+static LOUDEST: AtomicU8 = AtomicU8::new(LevelFilter::Off as u8);
+
+type OwnStderr = Stderr<fn(&[u8]) -> Wrote>;
+
+static STDERR: Mutex<OwnStderr> = Mutex::new(Stderr::new(write_to_stderr, LogFormat::Text));
+
+fn stderr() -> MutexGuard<'static, OwnStderr> {
+    STDERR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the log.
 pub(super) fn start(format: LogFormat, level: LevelFilter) {
-    let write = match format {
-        LogFormat::Text => write_text,
-        LogFormat::Json => write_json,
+    stderr().format = format;
+    LOUDEST.store(level as u8, Ordering::Relaxed);
+}
+
+/// Whether a line of this level is said.
+pub(super) fn enabled(level: Level) -> bool {
+    level as u8 <= LOUDEST.load(Ordering::Relaxed)
+}
+
+/// Says a line. For the macros, which ask first whether it is [`enabled`].
+pub(super) fn write(level: Level, message: fmt::Arguments<'_>, fields: &[(&str, &dyn Field)]) {
+    let message = message.to_string();
+    let line = match stderr().format {
+        LogFormat::Text => text(level, &message, fields),
+        LogFormat::Json => object(level, &message, fields),
     };
-    Builder::new()
-        .filter_level(level)
-        .target(Target::Pipe(Box::new(Stderr::new(write_to_stderr, format))))
-        .format(write)
-        .init();
+    stderr().say(&line);
 }
 
 /// Says one line on stderr where there is no log yet, or none any more.
@@ -52,13 +124,25 @@ struct Stderr<W> {
     torn: bool,
 }
 
-impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
-    fn new(write: W, format: LogFormat) -> Self {
+impl<W> Stderr<W> {
+    const fn new(write: W, format: LogFormat) -> Self {
         Self {
             write,
             format,
             lost: 0,
             torn: false,
+        }
+    }
+}
+
+impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
+    /// Says a line, or counts it as lost.
+    fn say(&mut self, line: &str) {
+        if self.lost > 0 {
+            self.tell_of_the_lost();
+        }
+        if !self.put(line.as_bytes()) {
+            self.lost = self.lost.saturating_add(1);
         }
     }
 
@@ -87,33 +171,70 @@ impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
     }
 }
 
-impl<W: FnMut(&[u8]) -> Wrote> Write for Stderr<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.lost > 0 {
-            self.tell_of_the_lost();
-        }
-        if !self.put(line) {
-            self.lost = self.lost.saturating_add(1);
-        }
-        Ok(line.len())
+fn text(level: Level, message: &str, fields: &[(&str, &dyn Field)]) -> String {
+    let mut text = format!("{}{}", prefix(level), Escaped(message));
+    for (key, value) in fields {
+        write_field(&mut text, key, &value.shown().text);
     }
+    line(&text)
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+fn object(level: Level, message: &str, fields: &[(&str, &dyn Field)]) -> String {
+    let mut object = Object::new(level, message);
+    for (key, value) in fields {
+        object.add(key, &value.shown());
+    }
+    object.finish()
+}
+
+/// What a field may have for a value: a text, or a whole number.
+pub(super) trait Field {
+    fn shown(&self) -> Shown;
+}
+
+/// A field's value, as it is written.
+pub(super) struct Shown {
+    text: String,
+    is_number: bool,
+}
+
+impl Field for &str {
+    fn shown(&self) -> Shown {
+        Shown {
+            text: (*self).to_owned(),
+            is_number: false,
+        }
     }
 }
 
-fn write_text(formatter: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
-    let mut text = String::from(prefix(record.level()));
-    let _ = write!(text, "{}", Escaped(&record.args().to_string()));
-    let _ = record.key_values().visit(&mut TextFields(&mut text));
-    formatter.write_all(line(&text).as_bytes())
+impl Field for u64 {
+    fn shown(&self) -> Shown {
+        Shown {
+            text: self.to_string(),
+            is_number: true,
+        }
+    }
 }
 
-fn write_json(formatter: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
-    let mut object = Object::new(record.level(), &record.args().to_string());
-    let _ = record.key_values().visit(&mut object);
-    formatter.write_all(object.finish().as_bytes())
+impl Field for i32 {
+    fn shown(&self) -> Shown {
+        Shown {
+            text: self.to_string(),
+            is_number: true,
+        }
+    }
+}
+
+impl Field for u32 {
+    fn shown(&self) -> Shown {
+        u64::from(*self).shown()
+    }
+}
+
+impl Field for u8 {
+    fn shown(&self) -> Shown {
+        u64::from(*self).shown()
+    }
 }
 
 /// How a line of text begins.
@@ -124,15 +245,6 @@ fn prefix(level: Level) -> &'static str {
         Level::Info => "clinit: ",
         Level::Debug => "clinit: debug: ",
         Level::Trace => "clinit: trace: ",
-    }
-}
-
-struct TextFields<'a>(&'a mut String);
-
-impl<'kvs> VisitSource<'kvs> for TextFields<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        write_field(self.0, key.as_str(), &value.to_string());
-        Ok(())
     }
 }
 
@@ -156,7 +268,13 @@ impl Object {
     fn new(level: Level, message: &str) -> Self {
         let now = clock::realtime_ms();
         let (seconds, millis) = (now / 1000, now % 1000);
-        let level = level.as_str().to_ascii_lowercase();
+        let level = match level {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        };
         // The other half is for the fields.
         let message = json(message, LONGEST_LINE / 2);
         Self(format!(
@@ -171,25 +289,20 @@ impl Object {
     fn finish(self) -> String {
         self.0 + END
     }
-}
 
-impl<'kvs> VisitSource<'kvs> for Object {
     /// Adds a field, its text cut to the room there is. One that has none, as
     /// a number that does not fit whole, is left out.
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let mut field = format!(",{}:", json(key.as_str(), LONGEST_LINE));
-        let text = value.to_string();
-        let number = value.to_i64().is_some() || value.to_u64().is_some();
-        if number {
-            field.push_str(&text);
+    fn add(&mut self, key: &str, shown: &Shown) {
+        let mut field = format!(",{}:", json(key, LONGEST_LINE));
+        if shown.is_number {
+            field.push_str(&shown.text);
         } else {
             let room = self.room().saturating_sub(field.len());
-            field.push_str(&json(&text, room));
+            field.push_str(&json(&shown.text, room));
         }
         if field.len() <= self.room() {
             self.0.push_str(&field);
         }
-        Ok(())
     }
 }
 
@@ -202,14 +315,14 @@ fn json(text: &str, room: usize) -> String {
         length <= room
     };
     let text: String = text.chars().take_while(fits).collect();
-    serde_json::to_string(&text).unwrap_or_default()
+    quote(&text)
 }
 
-/// How many bytes `serde_json` makes of a character.
+/// How many bytes [`quote`] makes of a character.
 fn escaped_length(c: char) -> usize {
     match c {
-        '"' | '\\' | '\u{8}' | '\u{c}' | '\n' | '\r' | '\t' => 2,
-        '\0'..='\x1f' => r"\u0000".len(),
+        '"' | '\\' | '\n' => 2,
+        c if c.is_control() => r"\u0000".len(),
         _ => c.len_utf8(),
     }
 }
@@ -263,18 +376,18 @@ mod tests {
         let pairs: &[(&str, &str)] = &[("code", "0"), ("last", "was killed"), ("none", "")];
         let (mut text, mut object) = (String::new(), Object(String::new()));
         for (key, value) in pairs {
-            let _ = TextFields(&mut text).visit_pair(Key::from(*key), Value::from(*value));
+            write_field(&mut text, key, value);
         }
         assert_eq!(text, r#" code=0 last="was killed" none="""#);
-        let _ = object.visit_pair(Key::from("n"), Value::from(7));
-        let _ = object.visit_pair(Key::from("s"), Value::from("7\"\n"));
+        object.add("n", &7_u32.shown());
+        object.add("s", &"7\"\n".shown());
         assert_eq!(object.0, r#","n":7,"s":"7\"\n""#);
     }
 
     #[test]
     fn a_json_string_fits_its_room_whole() {
         for c in (0..=0x2_0000).filter_map(char::from_u32) {
-            let escaped = serde_json::to_string(&c).unwrap();
+            let escaped = quote(c.encode_utf8(&mut [0; 4]));
             assert_eq!(escaped_length(c), escaped.len() - 2, "{escaped}");
         }
         assert_eq!(json("a\0b", 10), r#""a\u0000b""#);
@@ -290,10 +403,10 @@ mod tests {
                 let long = unit.repeat(count);
                 let mut object = Object::new(Level::Warn, &long);
                 for key in ["one", "two", "three"] {
-                    let _ = object.visit_pair(Key::from(key), Value::from(long.as_str()));
-                    let _ = object.visit_pair(Key::from("slot"), Value::from(u64::MAX));
+                    object.add(key, &long.as_str().shown());
+                    object.add("slot", &u64::MAX.shown());
                 }
-                let _ = object.visit_pair(Key::from(long.as_str()), Value::from(1));
+                object.add(&long, &1_u32.shown());
                 let line = object.finish();
                 assert!(line.len() <= LONGEST_LINE, "{}", line.len());
                 let (text, rest) = line.split_once('\n').unwrap();
@@ -320,7 +433,7 @@ mod tests {
         };
         let mut stderr = Stderr::new(write, format);
         for line in lines {
-            stderr.write_all(line.as_bytes()).unwrap();
+            stderr.say(line);
         }
         assert_eq!(answers.next(), None);
         String::from_utf8(text).unwrap()

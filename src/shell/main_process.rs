@@ -15,6 +15,7 @@ use crate::sys::process::is_child;
 use crate::sys::signals::{queue_group, send, send_group};
 
 use super::Shell;
+use super::log;
 use super::proof::LOOKS_A_TURN;
 use super::token::Token;
 use super::workers::{Presence, Worker};

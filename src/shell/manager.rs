@@ -13,6 +13,7 @@ use crate::sys::errno::{self, describe};
 use crate::sys::manager::ManagerSocket;
 use crate::table::Set;
 
+use super::log;
 use super::start::variable;
 use super::{Shell, now};
 

@@ -8,6 +8,7 @@ use crate::sys::cgroup::{Root, memory_limit};
 use crate::sys::proc::{self, Process, descendants_in, proportional_bytes, resident_bytes};
 use crate::table::Set;
 
+use super::log;
 use super::workers::Presence;
 use super::{Shell, now};
 
@@ -78,7 +79,7 @@ impl Shell {
     /// near it.
     fn weigh(&mut self, bound: u64) -> bool {
         let processes = proc::processes();
-        let near = u128::from(bound) * u128::from(NEAR) / 100;
+        let near = bound / 100 * NEAR;
         let mut most = 0;
         let mut worn: Vec<WorkerId> = Vec::new();
         for worker in self.workers.iter_mut() {
@@ -95,7 +96,7 @@ impl Shell {
         let worn = worn.into_iter();
         self.events
             .extend(worn.map(|id| Event::Worn(id, Wear::Memory)));
-        u128::from(most) > near
+        most > near
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::supervisor::{Note, Wear, WorkerId};
 
 use super::ends::End;
+use super::log;
 use super::seconds::Seconds;
 use super::workers::Worker;
 use super::{Shell, background, now};

@@ -9,6 +9,7 @@ use crate::sys::proc;
 use crate::sys::start::own_uid;
 
 use super::Shell;
+use super::log;
 use super::wait::MOST_A_TURN;
 use super::workers::Worker;
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::config::Level;
 use crate::supervisor::{Action, Event, Served, Signal, SpawnError, Target, WorkerId};
 use crate::sys::binding::set_nonblocking;
 use crate::sys::notify::NotifySocket;
@@ -11,6 +12,7 @@ use crate::sys::signals::{is_full, stop_self};
 use crate::sys::{cgroup, errno, proc};
 
 use super::backlog::{Full, Passed};
+use super::log;
 use super::notify::Said;
 use super::plan::Place;
 use super::token::Token;
@@ -92,9 +94,9 @@ impl Shell {
         } = spawned;
         self.lent_to = foreground.then_some(pid);
         let level = if self.plan.is_cluster() {
-            log::Level::Debug
+            Level::Debug
         } else {
-            log::Level::Info
+            Level::Info
         };
         log::log!(level, slot, pid; "worker spawned");
         self.lanes.copied(id);

@@ -1,10 +1,12 @@
 //! Reaping: what became of children, of workers' groups and of the tree.
 
+use crate::config::Level;
 use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
 use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
 use crate::sys::signals::send;
 
 use super::ends::End;
+use super::log;
 use super::proof::LOOKS_A_TURN;
 use super::seconds::Seconds;
 use super::workers::Presence;
@@ -62,9 +64,9 @@ impl Shell {
         self.thread_gone(pid);
         let Some(id) = self.workers.of_pid(pid) else {
             let level = if self.plain.warn_reaped {
-                log::Level::Warn
+                Level::Warn
             } else {
-                log::Level::Debug
+                Level::Debug
             };
             log::log!(level, pid; "reaped an orphan that {exit}");
             return;

@@ -11,6 +11,7 @@ use crate::sys::inotify::Watch;
 use crate::sys::poll::Poller;
 
 use super::cpus::Cpus;
+use super::log;
 use super::token::Token;
 use super::{Shell, now};
 

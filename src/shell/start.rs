@@ -36,7 +36,7 @@ use super::emptying::Emptying;
 use super::hanging::Hanging;
 use super::lanes::Lanes;
 use super::listeners::Listeners;
-use super::log as own_log;
+use super::log;
 use super::manager::Manager;
 use super::memory::Memory;
 use super::plan::Plan;
@@ -109,7 +109,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
     let parsed = match config::parse(arguments, &environment, &cwd, !handed_down.is_empty()) {
         Ok(parsed) => parsed,
         Err(error) => {
-            own_log::say(&error);
+            log::say(&error);
             return USAGE;
         }
     };
@@ -124,7 +124,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
         }
         Invocation::Run(config) => *config,
     };
-    own_log::start(parsed.log.format, parsed.log.level);
+    log::start(parsed.log.format, parsed.log.level);
     match prepare(&inherited) {
         Ok(()) => {}
         Err(Unprepared::Descriptors(error)) => {
@@ -157,7 +157,7 @@ pub(super) fn print(text: &str) -> u8 {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => 0,
         Err(error) => {
-            own_log::say(&format!("cannot write to stdout: {}", describe(&error)));
+            log::say(&format!("cannot write to stdout: {}", describe(&error)));
             CANNOT_START
         }
     }

@@ -4,6 +4,8 @@ use crate::supervisor::Signal;
 use crate::sys::proc;
 use crate::sys::signals::{kill_everything, send};
 
+use super::log;
+
 /// Sends a signal to every process below clinit, whatever its session.
 ///
 /// As process 1 that is everything; else it is every descendant that /proc

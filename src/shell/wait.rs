@@ -4,12 +4,13 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use crate::supervisor::{Arrival, Event, Signal, Time, WorkerId};
+use crate::supervisor::{Arrival, Event, Signal, Time, WorkerId, millis};
 use crate::sys::binding::EIO;
 use crate::sys::errno::describe;
 use crate::sys::process::{Report, SpawnFailure, Step, read_report};
 use crate::sys::signals::{Received, send_group};
 
+use super::log;
 use super::token::Token;
 use super::workers::Presence;
 use super::{Shell, now};
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 impl Shell {
     /// Waits for the next thing to happen, or the next deadline.
     pub(super) fn wait(&mut self) {
-        let until = |deadline: Time| deadline.since(now()).as_millis();
+        let until = |deadline: Time| millis(deadline.since(now()));
         let deadlines = [
             self.supervisor.next_deadline(),
             self.lanes.ports.next_look(),
@@ -40,11 +41,7 @@ impl Shell {
             self.manager.next_deadline(),
             self.backlog.retry_at(),
         ];
-        let timeout = deadlines
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|deadline| u64::try_from(until(deadline)).unwrap_or(u64::MAX));
+        let timeout = deadlines.into_iter().flatten().min().map(until);
         let timeout = if self.unreaped { Some(0) } else { timeout };
         let ready = match self.poller.wait(timeout) {
             Ok(ready) => ready,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::job::{Claim, Extent, Holder};
 use super::signal::Signal;
+use super::time::millis;
 
 /// One run of an app's command. Ids are issued by the core, are never used
 /// twice, and have nothing to do with process ids, which the core never sees.
@@ -247,7 +248,7 @@ impl fmt::Display for Failure {
                 SpawnError::Setup => "the new worker cannot be set up",
             }),
             Self::NotReady(time) => {
-                let (seconds, millis) = (time.as_secs(), time.as_millis());
+                let (seconds, millis) = (time.as_secs(), millis(*time));
                 f.write_str("the new worker was not ready within ")?;
                 match time.subsec_millis() {
                     0 => write!(f, "{seconds} s"),

@@ -67,7 +67,7 @@ pub use job::{Claim, Extent, Holder};
 use policy::{Mode, Policy, Routes};
 pub use signal::Signal;
 use signals::Meaning;
-pub use time::{Now, Time};
+pub use time::{Now, Time, millis};
 pub use view::{Doing, View};
 
 /// The signals that end a process which does not expect them, and are sent to

@@ -50,32 +50,38 @@ const UNLIMITED: u64 = 1 << 62;
 /// Every CPU quota that binds this process.
 #[must_use]
 pub fn cpu_quotas(root: &Root) -> Vec<Quota> {
-    let v2 = groups(root, Hierarchy::Unified)
-        .into_iter()
-        .filter_map(|group| v2_quota(&group));
-    let v1 = groups(root, CPU)
-        .into_iter()
-        .filter_map(|group| v1_quota(&group));
-    v2.chain(v1).collect()
+    let mut quotas = Vec::new();
+    for group in groups(root, Hierarchy::Unified) {
+        quotas.extend(v2_quota(&group));
+    }
+    for group in groups(root, CPU) {
+        quotas.extend(v1_quota(&group));
+    }
+    quotas
 }
 
 /// The files that say what this process may use of the CPUs: those of its
 /// quotas, and those that its affinity mask follows.
 #[must_use]
 pub fn cpu_files(root: &Root) -> Vec<PathBuf> {
-    files(root, Hierarchy::Unified, V2_QUOTA)
-        .chain(files(root, Hierarchy::Unified, CPUS))
-        .chain(files(root, CPU, V1_QUOTA))
-        .chain(files(root, CPU, V1_PERIOD))
-        .chain(files(root, CPUSET, CPUS))
-        .collect()
+    files(
+        root,
+        &[
+            (Hierarchy::Unified, V2_QUOTA),
+            (Hierarchy::Unified, CPUS),
+            (CPU, V1_QUOTA),
+            (CPU, V1_PERIOD),
+            (CPUSET, CPUS),
+        ],
+    )
 }
 
 /// The smallest memory limit, in bytes, and the file that says so.
 #[must_use]
 pub fn memory_limit(root: &Root) -> Option<(u64, PathBuf)> {
-    files(root, Hierarchy::Unified, "memory.max")
-        .chain(files(root, MEMORY, "memory.limit_in_bytes"))
+    let v1 = (MEMORY, "memory.limit_in_bytes");
+    files(root, &[(Hierarchy::Unified, "memory.max"), v1])
+        .into_iter()
         .filter_map(|file| Some((number(&file)?, file)))
         .filter(|(limit, _)| *limit < UNLIMITED)
         .min()
@@ -85,41 +91,44 @@ pub fn memory_limit(root: &Root) -> Option<(u64, PathBuf)> {
 /// memory.
 #[must_use]
 pub fn oom_kills(root: &Root) -> Option<u64> {
-    files(root, Hierarchy::Unified, "memory.events")
-        .take(1)
-        .chain(files(root, MEMORY, "memory.oom_control").take(1))
-        .find_map(|file| {
-            read(&file)?
-                .lines()
-                .find_map(|line| line.strip_prefix("oom_kill "))
-                .and_then(|count| count.trim().parse().ok())
-        })
+    let v2 = files(root, &[(Hierarchy::Unified, "memory.events")]);
+    let v1 = files(root, &[(MEMORY, "memory.oom_control")]);
+    let closest = [v2.first(), v1.first()].into_iter().flatten();
+    closest.filter_map(|file| read(file)).find_map(|text| {
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count?.trim().parse().ok()
+    })
 }
 
 /// How many tasks there are and may be, where that is closest to its limit.
 #[must_use]
 pub fn pids_limit(root: &Root) -> Option<(u64, u64)> {
-    files(root, Hierarchy::Unified, "pids.max")
-        .chain(files(root, PIDS, "pids.max"))
-        .filter_map(|file| {
-            Some((
-                number(&file.with_file_name("pids.current"))?,
-                number(&file)?,
-            ))
-        })
-        .min_by_key(|(current, limit)| limit.saturating_sub(*current))
+    files(
+        root,
+        &[(Hierarchy::Unified, "pids.max"), (PIDS, "pids.max")],
+    )
+    .into_iter()
+    .filter_map(|file| {
+        Some((
+            number(&file.with_file_name("pids.current"))?,
+            number(&file)?,
+        ))
+    })
+    .min_by_key(|(current, limit)| limit.saturating_sub(*current))
 }
 
-/// The files of this name, from this process's group upwards.
-fn files(
-    root: &Root,
-    hierarchy: Hierarchy<'_>,
-    name: &'static str,
-) -> impl Iterator<Item = PathBuf> + use<> {
-    groups(root, hierarchy)
-        .into_iter()
-        .map(move |group| group.join(name))
-        .filter(|file| file.exists())
+/// The files of these names, each from this process's group upwards.
+fn files(root: &Root, wanted: &[(Hierarchy<'_>, &str)]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for (hierarchy, name) in wanted {
+        for mut file in groups(root, *hierarchy) {
+            file.push(name);
+            if file.exists() {
+                files.push(file);
+            }
+        }
+    }
+    files
 }
 
 fn v2_quota(group: &Path) -> Option<Quota> {

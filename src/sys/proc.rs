@@ -8,7 +8,6 @@ mod memory;
 mod sockets;
 mod usage;
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -90,13 +89,20 @@ pub fn descendants(of: i32) -> Vec<i32> {
 pub fn descendants_in(processes: &[Process], of: i32) -> Vec<i32> {
     // A scan is no snapshot: with pids used anew meanwhile it could show a
     // circle.
-    let mut seen = HashSet::from([of]);
+    let mut seen = vec![of];
+    let mut is_new = |pid| {
+        let place = seen.binary_search(&pid);
+        if let Err(place) = place {
+            seen.insert(place, pid);
+        }
+        place.is_err()
+    };
     let mut found = Vec::new();
     let mut generation = vec![of];
     while !generation.is_empty() {
         generation = processes
             .iter()
-            .filter(|process| generation.contains(&process.parent) && seen.insert(process.pid))
+            .filter(|process| generation.contains(&process.parent) && is_new(process.pid))
             .map(|process| process.pid)
             .collect();
         found.extend_from_slice(&generation);

@@ -1,8 +1,5 @@
 //! Randomness for jitter and names (`getrandom(2)`).
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::Hasher;
-
 use super::clock;
 
 /// 64 random bits. Never blocks: before the kernel's generator is seeded, or
@@ -44,14 +41,22 @@ fn from_kernel() -> Option<u64> {
 }
 
 fn from_clocks() -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut bits = u64::from(std::process::id());
     for clock in [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC] {
         let time = clock::read(clock);
-        hasher.write_i64(time.tv_sec);
-        hasher.write_i64(time.tv_nsec);
+        bits = mixed(bits ^ time.tv_sec.cast_unsigned());
+        bits = mixed(bits ^ time.tv_nsec.cast_unsigned());
     }
-    hasher.write_u32(std::process::id());
-    hasher.finish()
+    bits
+}
+
+/// As splitmix64 mixes (Steele, Lea and Flood, 2014): each bit of the result
+/// depends on each that is given.
+const fn mixed(bits: u64) -> u64 {
+    let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

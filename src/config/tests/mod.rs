@@ -5,8 +5,6 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use log::{Level, LevelFilter};
-
 use super::scratch::Scratch;
 use super::*;
 use crate::supervisor::policy::{Drain, Meaning, Ready, Restart, Routes, Signal, Surge, Target};

@@ -8,6 +8,7 @@ use crate::sys::notification::Notification;
 use crate::sys::remote;
 use crate::sys::trace::{Extraction, Progress, let_go};
 
+use super::super::log;
 use super::socket::Purpose;
 use super::{Caller, Capture, Reply, Shell};
 

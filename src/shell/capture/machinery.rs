@@ -6,6 +6,8 @@ use crate::sys::errno::Described;
 use crate::sys::machinery::Machinery;
 use crate::sys::process::{SpawnFailure, Step};
 
+use super::super::log;
+
 /// The ways that are left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Routes(Option<Route>);

@@ -10,6 +10,7 @@ use crate::sys::binding;
 use crate::sys::errno::describe;
 use crate::sys::remote::{self, Thread};
 
+use super::super::log;
 use super::socket::{Purpose, Sharing, bind_datagrams};
 use super::{Caller, Reply, Shell, now};
 

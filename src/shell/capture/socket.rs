@@ -12,6 +12,7 @@ use crate::sys::errno::describe;
 use crate::sys::listener::Listener;
 use crate::sys::remote::{self, Thread};
 
+use super::super::log;
 use super::extraction::{Bringing, Wanted};
 use super::{Caller, Reply, Shell, now};
 

@@ -15,6 +15,7 @@ use crate::port::{Bind, LaneId};
 use crate::sys::{binding, interest};
 use crate::table::Table;
 
+use super::super::log;
 use super::extraction::{Bringing, Wanted};
 use super::socket::Purpose;
 use super::{Caller, Reply, Shell, now};

@@ -6,6 +6,7 @@ use crate::sys::cgroup::{Root, memory_limit};
 
 use super::super::Shell;
 use super::super::cpus::Cpus;
+use super::super::log;
 use super::clients::Role;
 
 /// Why nothing is granted any more.

@@ -11,6 +11,7 @@ use crate::sys::errno::describe;
 use crate::sys::output::{Wrote, write_without_blocking};
 use crate::sys::start::own_uid;
 
+use super::super::log;
 use super::super::token::Token;
 use super::super::{Shell, now};
 use super::Control;

@@ -25,6 +25,7 @@ use crate::sys::poll::Poller;
 use crate::table::{Set, Table};
 
 use super::capture::Capture;
+use super::log;
 use super::now;
 use super::token::Token;
 use clients::Client;

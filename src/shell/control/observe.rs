@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::control::Object;
-use crate::supervisor::{Action, Doing, Event, Exit, Note, SpawnError, Wear, WorkerId};
+use crate::supervisor::{Action, Doing, Event, Exit, Note, SpawnError, Wear, WorkerId, millis};
 use crate::sys::clock;
 
 use super::super::Shell;
@@ -52,7 +52,7 @@ fn event(name: &str) -> Object {
 }
 
 fn with_delay(of: Object, delay: Duration) -> Object {
-    of.number("delay_ms", u64::try_from(delay.as_millis()).unwrap_or(0))
+    of.number("delay_ms", millis(delay))
 }
 
 fn of_slot(name: &str, slot: u32) -> Object {

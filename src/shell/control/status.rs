@@ -1,18 +1,12 @@
 //! What there is to tell of clinit and every worker.
 
-use std::time::Duration;
-
 use crate::control::{Object, quote};
-use crate::supervisor::{View, Whom};
+use crate::supervisor::{View, Whom, millis};
 use crate::sys::proc::usage;
 
 use super::super::cpus::Cpus;
 use super::super::{Shell, now};
 use super::connections::Connections;
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
 
 impl Shell {
     /// The answer to a request for a status.

@@ -7,6 +7,7 @@ use crate::port::LaneId;
 use crate::supervisor::{Time, WorkerId};
 use crate::sys::errno::describe;
 
+use super::super::log;
 use super::Lanes;
 
 /// How long a lane is left alone, for the worker's own threads to see that

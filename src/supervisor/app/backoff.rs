@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::supervisor::policy::Policy;
+use crate::supervisor::time::millis;
 
 /// The delay before the restart that follows this many failures in a row:
 /// doubling from the least to the most, less up to a fifth of jitter.
@@ -12,7 +13,7 @@ pub(super) fn delay(policy: &Policy, failures: u32, entropy: u64) -> Duration {
         .backoff_min
         .saturating_mul(1 << doublings)
         .min(policy.backoff_max);
-    let jitter = u64::try_from(delay.as_millis() / 5).unwrap_or(u64::MAX);
+    let jitter = millis(delay) / 5;
     let less = entropy.checked_rem(jitter.saturating_add(1)).unwrap_or(0);
     delay.saturating_sub(Duration::from_millis(less))
 }

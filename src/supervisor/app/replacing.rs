@@ -14,7 +14,7 @@ use crate::supervisor::Turn;
 use crate::supervisor::event::{Failure, Note, Wear, WorkerId};
 use crate::supervisor::policy::Ready;
 use crate::supervisor::slot::{Departing, Next, Renewal, Slot, Stage, State, Successor, Trial};
-use crate::supervisor::time::Time;
+use crate::supervisor::time::{Time, millis};
 
 /// A reload under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -186,7 +186,7 @@ impl App {
         let Some(lifetime) = self.policy.max_lifetime else {
             return Renewal::Never;
         };
-        let jitter = u64::try_from(lifetime.as_millis() / 10).unwrap_or(u64::MAX);
+        let jitter = millis(lifetime) / 10;
         let less = turn.now.entropy.checked_rem(jitter.saturating_add(1));
         let lifetime = lifetime.saturating_sub(Duration::from_millis(less.unwrap_or(0)));
         Renewal::At {

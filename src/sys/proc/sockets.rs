@@ -1,6 +1,5 @@
 //! Which sockets a process has, and which of all listen.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
 
@@ -101,8 +100,8 @@ fn socket_inode(link: &str) -> Option<u64> {
 
 /// The inodes of all TCP and Unix sockets that listen.
 #[must_use]
-pub fn listening_inodes() -> HashSet<u64> {
-    let mut inodes = HashSet::new();
+pub fn listening_inodes() -> Vec<u64> {
+    let mut inodes = Vec::new();
     for table in &TABLES {
         // Without IPv6 there is no table of it.
         if let Ok(file) = File::open(table.file) {
@@ -114,7 +113,7 @@ pub fn listening_inodes() -> HashSet<u64> {
 
 impl Table {
     /// Reads line by line: with many connections the table is long.
-    fn collect(&self, mut lines: impl BufRead, inodes: &mut HashSet<u64>) {
+    fn collect(&self, mut lines: impl BufRead, inodes: &mut Vec<u64>) {
         let mut line = Vec::new();
         while lines
             .read_until(b'\n', &mut line)
@@ -152,10 +151,10 @@ mod tests {
     #[test]
     fn listening_sockets_are_told_from_others() {
         let [tcp, _, unix] = &TABLES;
-        let mut inodes = HashSet::new();
+        let mut inodes = Vec::new();
         tcp.collect(TCP.as_bytes(), &mut inodes);
         unix.collect(UNIX, &mut inodes);
-        assert_eq!(inodes, HashSet::from([4242, 77]));
+        assert_eq!(inodes, [4242, 77]);
     }
 
     #[test]
