@@ -17,8 +17,6 @@ pub mod diag;
 pub mod errno;
 mod forked;
 mod guise;
-#[cfg(target_env = "gnu")]
-mod heap;
 pub mod inotify;
 pub mod interest;
 mod kill;
