@@ -46,7 +46,7 @@ fn describe(meaning: Meaning) -> &'static str {
         Meaning::ScaleDown => "one worker fewer, but never none",
         Meaning::Suspend => "stops the workers, then clinit unless it is PID 1",
         Meaning::Resume => "lets the workers go on",
-        Meaning::Forward => "forwarded to each worker's main process, with its value",
+        Meaning::Forward(_) => "forwarded to each worker's main process, with its value",
         Meaning::Nothing => unreachable!("only what the kernel raises means nothing"),
     }
 }
@@ -62,7 +62,7 @@ fn signals() -> String {
             value: None,
             from_kernel: false,
         };
-        assert_eq!(Meaning::of(arrival, Mode::Init), Meaning::Forward);
+        assert_eq!(Meaning::of(arrival, Mode::Init), Meaning::Forward(signal));
         let meaning = describe(Meaning::of(arrival, Mode::Cluster));
         let first = rows
             .values()
@@ -76,7 +76,7 @@ fn signals() -> String {
     }
     let mut table = String::from("| signal | with `-i` or `-l` |\n|---|---|\n");
     for (meaning, signals) in rows.values() {
-        let forwarded = *meaning == describe(Meaning::Forward);
+        let forwarded = *meaning == describe(Meaning::Forward(Signal::USR1));
         let names: Vec<_> = signals.iter().map(Signal::to_string).collect();
         let names = if forwarded {
             "every other one, real-time ones too".into()

@@ -11,6 +11,7 @@ use super::environment::lookup;
 use super::error::{Form, Origin, UsageError, quoted, shown};
 use super::level::Level;
 use super::options::{self, OPTIONS, Opt, OptionSpec};
+use super::sizing::Instances;
 use super::suggest;
 use super::verbs::{self, Verb};
 
@@ -122,6 +123,7 @@ impl Line {
                 Arg::Short(letter) => (Form::Short, options::of_letter(letter), letter.into()),
                 Arg::Long(name) => (Form::Long, options::of_name(name), name.to_owned()),
                 Arg::Value(first) => {
+                    refuse_workers(&given, &first, argv)?;
                     command.push(first);
                     command.extend(parser.try_raw_args().into_iter().flatten());
                     break;
@@ -149,6 +151,23 @@ impl Line {
             given.push(Given { origin, value });
         }
         Ok(Self::Command(given, command))
+    }
+}
+
+/// Refuses `-w 4`, gunicorn's for four workers, where it would run a program
+/// named `4`.
+fn refuse_workers(given: &[Given], first: &OsStr, argv: &[OsString]) -> Result<(), UsageError> {
+    let switch = given.last().map(|given| given.origin);
+    let switch = switch.filter(|origin| origin.spec.id == Opt::WarnReaped);
+    let meant = first.to_str().filter(|text| Instances::parse(text).is_ok());
+    match (switch, meant) {
+        (Some(switch), Some(meant)) if !argv.iter().any(|word| word == "--") => {
+            Err(UsageError::UnknownOption {
+                option: format!("{switch} {meant}"),
+                meant: Some(format!("-i {meant}")),
+            })
+        }
+        _ => Ok(()),
     }
 }
 

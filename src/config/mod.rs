@@ -15,11 +15,13 @@ mod listen;
 mod memory;
 mod options;
 mod placeholders;
+mod plain;
 mod policy;
 #[cfg(test)]
 mod scratch;
 mod settings;
 mod share;
+mod signals;
 mod sizing;
 mod suggest;
 #[cfg(test)]
@@ -46,6 +48,7 @@ pub use listen::{ListenAddress, ListenerSpec};
 pub use memory::MaxMemory;
 pub use options::{OPTIONS, OptionSpec};
 pub use placeholders::{Bound, Template};
+pub use plain::Plain;
 pub use share::{Capture, Route, Share};
 pub use sizing::{Instances, MOST_INSTANCES, Sizing};
 pub use user::Credentials;
@@ -122,6 +125,8 @@ pub struct Config {
     /// The rules for the core. `instances` and `most_instances` hold for any
     /// machine, until [`Sizing::workers`] says what `instances` is on this one.
     pub policy: Policy,
+    /// What is asked of any init.
+    pub plain: Plain,
     /// How many workers were asked for.
     pub sizing: Sizing,
     /// The listeners to make, in the order of their descriptors.
@@ -141,7 +146,7 @@ pub struct Config {
     pub chdir: Option<PathBuf>,
     /// The environment that workers start from, without the variables that are
     /// clinit's options. The variables of `LISTEN_FDS` and the like are in it
-    /// as clinit found them.
+    /// as clinit found them. An entry that is no `NAME=value` has an empty name.
     pub environment: Vec<(OsString, OsString)>,
     /// The variables of `environment` that every slot has another value of:
     /// see [`stepped`].
@@ -270,7 +275,10 @@ fn run(
         has_listener,
         program,
     };
-    let policy = policy(&settings, &circumstances);
+    let policy = Policy {
+        routes: settings.routes(mode)?,
+        ..policy(&settings, &circumstances)
+    };
     if mode == Mode::Cluster && settings.instances.is_none() {
         notes.push(Note {
             level: Level::Info,
@@ -284,6 +292,7 @@ fn run(
     let config = Config {
         command,
         policy,
+        plain: settings.plain,
         sizing,
         listeners: settings.listeners,
         share: settings.share,

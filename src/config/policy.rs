@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::settings::Settings;
 use super::sizing::MOST_INSTANCES;
-use crate::supervisor::policy::{Drain, Mode, Policy, Ready, Restart, Signal, Surge};
+use crate::supervisor::policy::{
+    Drain, Mode, Policy, Ready, Restart, Routes, Signal, Surge, Target,
+};
 
 /// What the defaults depend on.
 pub(super) struct Circumstances<'a> {
@@ -19,7 +21,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) program: &'a OsStr,
 }
 
-/// The policy, save the numbers of instances, which depend on the machine.
+/// The policy, save the numbers of instances, which depend on the machine, and
+/// what signals mean.
 pub(super) fn policy(settings: &Settings, circumstances: &Circumstances<'_>) -> Policy {
     let mode = circumstances.mode;
     let (most_instances, restart) = match mode {
@@ -50,6 +53,12 @@ pub(super) fn policy(settings: &Settings, circumstances: &Circumstances<'_>) -> 
         backoff_max,
         min_uptime: or_seconds(settings.min_uptime, 1),
         max_restarts: settings.max_restarts.unwrap_or(16),
+        routes: Routes::default(),
+        forward_to: if settings.to_group {
+            Target::Group
+        } else {
+            Target::Main
+        },
         stop_signal: settings
             .stop_signal
             .unwrap_or_else(|| stop_signal_of(circumstances.program)),

@@ -11,13 +11,15 @@ use super::level::LevelFilter;
 use super::listen::ListenerSpec;
 use super::memory::MaxMemory;
 use super::options::Opt;
+use super::plain::{self, Plain};
 use super::share::{Capture, Share};
+use super::signals;
 use super::sizing::{Instances, MOST_INSTANCES};
 use super::units::{backoff, duration, size, whole};
 use super::user::Credentials;
 use super::verbs::Socket;
 use super::{Dialects, LogFormat};
-use crate::supervisor::policy::{Drain, Ready, Restart, Signal, Surge};
+use crate::supervisor::policy::{Drain, Mode, Ready, Restart, Routes, Signal, Surge};
 
 /// Where the files are that options name.
 #[derive(Clone, Copy)]
@@ -60,9 +62,12 @@ pub(super) struct Settings {
     env: Vec<Given>,
     env_files: Vec<Given>,
     env_steps: Vec<Given>,
+    signals: Vec<Given>,
+    pub(super) to_group: bool,
     pub(super) pin: bool,
     pub(super) control: Socket,
     pub(super) ready_during_drain: bool,
+    pub(super) plain: Plain,
     pub(super) log_format: LogFormat,
     log_level: Option<LevelFilter>,
     verbosity: usize,
@@ -134,6 +139,8 @@ impl Settings {
             Opt::MaxMemory => self.max_memory = Some(given.read(MaxMemory::parse)?),
             Opt::MaxLifetime => self.max_lifetime = Some(given.read(some_time)?),
             Opt::HangTimeout => self.hang_timeout = Some(given.read(some_time)?),
+            Opt::Signal => self.signals.push(given.clone()),
+            Opt::ToGroup => self.to_group = true,
             Opt::User => self.user = Some(given.read(|t| Credentials::parse(t, place.root))?),
             Opt::Chdir => self.chdir = Some(path(given, place)?),
             Opt::Env => self.env.push(given.clone()),
@@ -145,8 +152,12 @@ impl Settings {
             Opt::LogFormat => self.log_format = given.read(log_format)?,
             Opt::LogLevel => self.log_level = Some(given.read(LevelFilter::parse)?),
             Opt::Verbose => self.verbosity += 1,
-            // The command line's reader has answered them.
-            Opt::Help | Opt::Version => {}
+            Opt::ParentDeath => self.plain.parent_death = Some(given.read(plain::signal)?),
+            Opt::ExitOk => self.plain.ok_codes.push(given.read(plain::exit_code)?),
+            Opt::WarnReaped => self.plain.warn_reaped = true,
+            // The command line's reader has answered the two, and clinit is a
+            // subreaper wherever it has to be one.
+            Opt::Help | Opt::Version | Opt::Subreaper => {}
         }
         Ok(())
     }
@@ -169,6 +180,11 @@ impl Settings {
     /// `--log-level` says, or to `otherwise`.
     pub(super) fn log_level(&self, otherwise: LevelFilter) -> LevelFilter {
         self.log_level.unwrap_or(otherwise).louder(self.verbosity)
+    }
+
+    /// What signals are to mean.
+    pub(super) fn routes(&self, mode: Mode) -> Result<Routes, UsageError> {
+        signals::routes(&self.signals, mode)
     }
 
     /// The environment that workers start from: `inherited`, what env files

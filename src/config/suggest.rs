@@ -7,8 +7,7 @@ use std::path::Path;
 
 /// Flags of programs that do a part of what clinit does, gunicorn and pm2
 /// before all, and which of ours does it.
-const FOREIGN: [(&str, Opt); 12] = [
-    ("w", Opt::Instances),
+const FOREIGN: [(&str, Opt); 11] = [
     ("workers", Opt::Instances),
     ("worker-processes", Opt::Instances),
     ("processes", Opt::Instances),
@@ -111,8 +110,8 @@ mod tests {
 
     #[test]
     fn foreign_flags() {
-        assert_eq!(option("w", Some("4")).unwrap(), "-i 4");
-        assert_eq!(option("w", Some("app")).unwrap(), "-i");
+        assert_eq!(option("workers", Some("4")).unwrap(), "-i 4");
+        assert_eq!(option("workers", Some("app")).unwrap(), "-i");
         assert_eq!(option("workers", None).unwrap(), "-i");
         assert_eq!(option("bind", Some("0.0.0.0:80")).unwrap(), "-l 0.0.0.0:80");
         assert_eq!(option("b", Some("localhost:80")).unwrap(), "-l");

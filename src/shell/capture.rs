@@ -161,7 +161,7 @@ impl Shell {
                     // Unanswered, each of its binds would fail without a word.
                     log::error!("cannot take part in a worker's calls: {}", describe(&error));
                     if let Some(worker) = self.workers.get_mut(id)
-                        && let Err(error) = worker.signal_group(Signal::KILL)
+                        && let Err(error) = worker.signal_group(Signal::KILL, None)
                     {
                         log::warn!("cannot kill a worker that nobody answers: {error}");
                     }

@@ -12,7 +12,7 @@ use crate::sys::errno::describe;
 use crate::sys::pidfd::Handle;
 use crate::sys::proc;
 use crate::sys::process::is_child;
-use crate::sys::signals::{send, send_group};
+use crate::sys::signals::{queue_group, send, send_group};
 
 use super::Shell;
 use super::log;
@@ -50,15 +50,16 @@ impl Worker {
 
     /// Sends every process of the group a signal, and a main process that has
     /// left it since.
-    pub(super) fn signal_group(&self, signal: Signal) -> io::Result<()> {
+    pub(super) fn signal_group(&self, signal: Signal, value: Option<u64>) -> io::Result<()> {
         let main = self.main.as_ref().filter(|main| {
             !self.has_ended
                 && proc::process(main.pid).is_some_and(|process| process.group != self.pid)
         });
-        let to_main = main.map_or(Ok(()), |main| main.handle.send(signal.number(), None));
-        match self.presence {
-            Presence::Main | Presence::Group => send_group(self.pid, signal.number()),
-            Presence::Nobody => to_main,
+        let to_main = main.map_or(Ok(()), |main| main.handle.send(signal.number(), value));
+        match (self.presence, value) {
+            (Presence::Main, Some(value)) => queue_group(self.pid, signal.number(), value),
+            (Presence::Main | Presence::Group, _) => send_group(self.pid, signal.number()),
+            (Presence::Nobody, _) => to_main,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod background;
+mod backlog;
 mod capture;
 mod client;
 mod closing;
@@ -30,6 +31,7 @@ mod reaping;
 mod resizing;
 mod seconds;
 mod start;
+mod terminal;
 mod token;
 mod tree;
 mod wait;
@@ -38,12 +40,16 @@ mod workers;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::config;
 use crate::supervisor::policy::Ready;
 use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
+use crate::sys::clock;
 use crate::sys::poll::Poller;
+use crate::sys::random::Jitter;
 use crate::sys::signals::SignalQueue;
-use crate::sys::{clock, random};
+use crate::sys::start::let_go;
 use crate::table::Table;
+use backlog::Backlog;
 use capture::Capture;
 use closing::Closing;
 use control::Control;
@@ -66,8 +72,12 @@ struct Shell {
     inherited: Inherited,
     poller: Poller,
     signals: SignalQueue,
+    /// Signals that the child has no room for.
+    backlog: Backlog,
     supervisor: Supervisor,
     plan: Plan,
+    /// What it shares with other inits.
+    plain: config::Plain,
     /// What shows that a worker is ready.
     ready: Ready,
     /// How long a worker may fall silent that says it is alive.
@@ -94,6 +104,8 @@ struct Shell {
     events: VecDeque<Event>,
     /// Whether there may be children to reap that no signal will tell of.
     unreaped: bool,
+    /// The group that the terminal was lent to.
+    lent_to: Option<i32>,
     /// What the rest of the tree has been sent, once it has.
     sweep: Option<Signal>,
     /// How often in a row there was no room for a worker.
@@ -105,6 +117,7 @@ struct Shell {
     /// Who started clinit, and is told how it fares.
     manager: Manager,
     closing: Closing,
+    jitter: Jitter,
     outcome: Option<Outcome>,
 }
 
@@ -115,6 +128,8 @@ impl Shell {
             self.catch_up();
             self.tell_manager();
             if let Some(outcome) = self.outcome {
+                let code = self.plain.exit_code(outcome.code);
+                let outcome = Outcome { code, ..outcome };
                 self.closing.say(outcome, now());
                 return outcome.code;
             }
@@ -144,6 +159,7 @@ impl Shell {
             self.look_for_hung();
             self.look_at_memory();
             self.resume_accepting();
+            self.send_backlog();
             self.reap();
             if self.events.is_empty() || self.outcome.is_some() {
                 return;
@@ -161,11 +177,17 @@ impl Shell {
     fn step(&mut self, event: Event) {
         let now = Now {
             time: now(),
-            entropy: random::entropy(),
+            entropy: self.jitter.draw(),
         };
         if let Event::GroupGone(worker) | Event::SpawnFailed(worker, _) = event {
             // Before its slot's next worker, which takes its lanes over.
             self.lanes.worker_gone(worker, now.time);
+        }
+        if let Event::Executed(_) = event
+            && !self.plan.is_cluster()
+        {
+            // It has its own, and is never started again.
+            let_go();
         }
         if let Event::Alive(worker, _) = event {
             self.lanes.change().vouches(worker);

@@ -48,12 +48,7 @@ impl Shell {
     /// is answered by being read. So nothing is read before what came earlier
     /// has been done; the rest is there for the next turn.
     pub(super) fn read_notify(&mut self, id: WorkerId) {
-        for _ in 0..MOST_A_TURN {
-            match self.hear(id) {
-                Heard::Nothing => {}
-                Heard::Events | Heard::Silence => return,
-            }
-        }
+        hear_until_told(|| self.hear(id));
     }
 
     /// Hears what a process of a worker said before it ended.
@@ -172,6 +167,17 @@ impl Shell {
     }
 }
 
+/// Hears up to what the core has to be told, and no more than is heard in one
+/// turn.
+fn hear_until_told(mut hear: impl FnMut() -> Heard) {
+    for _ in 0..MOST_A_TURN {
+        match hear() {
+            Heard::Nothing => {}
+            Heard::Events | Heard::Silence => return,
+        }
+    }
+}
+
 /// The sender may be anyone who has seen the address, in /proc/net/unix say.
 /// Its pid may be gone by now, so its uid decides; the worker's own processes
 /// may have changed theirs.
@@ -180,4 +186,31 @@ fn is_trusted(worker: &Worker, datagram: &Datagram, worker_uid: Option<u32>) -> 
     [Some(0), Some(own_uid()), worker_uid].contains(&Some(uid))
         || datagram.pid == worker.main_pid()
         || proc::process(datagram.pid).is_some_and(|process| process.group == worker.pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No test from outside can tell: the time between an answer that comes too
+    /// soon and what it was to wait for is too short.
+    #[test]
+    fn a_barrier_stays_unread_until_what_came_before_it_is_done() {
+        // A status, a word that the core is to be told, and the barrier.
+        let mut said = [Heard::Nothing, Heard::Events, Heard::Nothing].into_iter();
+        hear_until_told(|| said.next().unwrap_or(Heard::Silence));
+        assert_eq!(said.len(), 1);
+        hear_until_told(|| said.next().unwrap_or(Heard::Silence));
+        assert_eq!(said.len(), 0);
+    }
+
+    #[test]
+    fn who_says_much_is_not_heard_for_ever() {
+        let mut heard = 0;
+        hear_until_told(|| {
+            heard += 1;
+            Heard::Nothing
+        });
+        assert_eq!(heard, MOST_A_TURN);
+    }
 }

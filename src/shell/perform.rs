@@ -3,13 +3,15 @@
 use std::fmt;
 use std::io;
 
+use crate::config::Level;
 use crate::supervisor::{Action, Event, Served, Signal, SpawnError, Target, WorkerId};
 use crate::sys::binding::set_nonblocking;
 use crate::sys::notify::NotifySocket;
 use crate::sys::process::{Spawned, has_children};
-use crate::sys::signals::stop_self;
-use crate::sys::{cgroup, errno};
+use crate::sys::signals::{is_full, stop_self};
+use crate::sys::{cgroup, errno, proc};
 
+use super::backlog::{Full, Passed};
 use super::log;
 use super::notify::Said;
 use super::plan::Place;
@@ -50,6 +52,12 @@ impl Shell {
                     stop_self();
                 }
             }
+            Action::StopJob {
+                signal,
+                extent,
+                told,
+            } => self.stop_job(signal, extent, told),
+            Action::LendTerminal(worker, claim) => self.lend_terminal(worker, claim),
             Action::CloseListeners => {
                 self.closing.draining_since = Some(now());
                 self.listeners.close();
@@ -58,7 +66,10 @@ impl Shell {
             Action::TermTree => self.sweep(Signal::TERM),
             Action::KillTree => self.sweep(Signal::KILL),
             Action::Note(note) => self.note(note),
-            Action::Exit(outcome) => self.outcome = Some(outcome),
+            Action::Exit(outcome) => {
+                self.take_terminal_back();
+                self.outcome = Some(outcome);
+            }
         }
     }
 
@@ -76,8 +87,18 @@ impl Shell {
         let spawned = self
             .plan
             .spawn(place, &self.listeners, &descriptors, &self.inherited)?;
-        let Spawned { pid, report } = spawned;
-        log::debug!(slot, pid; "worker spawned");
+        let Spawned {
+            pid,
+            report,
+            foreground,
+        } = spawned;
+        self.lent_to = foreground.then_some(pid);
+        let level = if self.plan.is_cluster() {
+            Level::Debug
+        } else {
+            Level::Info
+        };
+        log::log!(level, slot, pid; "worker spawned");
         self.lanes.copied(id);
         self.workers.insert(Worker {
             id,
@@ -196,17 +217,64 @@ impl Shell {
 
     fn signal(&mut self, id: WorkerId, to: Target, signal: Signal, value: Option<u64>) {
         self.excuse(id, signal);
-        let Some(worker) = self.workers.get_mut(id) else {
+        let passed_on = Passed {
+            worker: id,
+            to,
+            signal,
+            value,
+        };
+        if self.backlog.is_behind(signal) {
+            self.backlog.keep(passed_on);
             return;
+        }
+        if self.pass_on(passed_on) == Err(Full) {
+            self.has_no_room(passed_on);
+        }
+    }
+
+    /// Sends a signal, unless whom it is for has no room for it.
+    pub(super) fn pass_on(&mut self, passed_on: Passed) -> Result<(), Full> {
+        let Passed {
+            worker: id,
+            to,
+            signal,
+            value,
+        } = passed_on;
+        let Some(worker) = self.workers.get_mut(id) else {
+            return Ok(());
         };
         worker.killed |= signal == Signal::KILL;
         let (pid, slot) = (worker.main_pid(), worker.slot);
         let sent = match to {
             Target::Main => worker.signal_main(signal, value),
-            Target::Group => worker.signal_group(signal),
+            Target::Group => worker.signal_group(signal, value),
         };
-        if let Err(error) = sent {
-            log::warn!(slot, pid; "cannot send {signal} to a worker: {error}");
+        match sent {
+            Err(error) if value.is_some() && is_full(&error) => return Err(Full),
+            Err(error) => log::warn!(slot, pid; "cannot send {signal} to a worker: {error}"),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to whoever can be found below clinit. Without a /proc that
+    /// is who is left of a child's own group.
+    fn signal_tree(&self, signal: Signal) {
+        if self.inherited.is_pid1 || proc::is_ours() {
+            tree::signal(signal, self.inherited.is_pid1);
+            return;
+        }
+        if signal != Signal::CONT {
+            log::warn!("without a /proc, {signal} goes to the child's own group alone");
+        }
+        let groups = self
+            .workers
+            .iter()
+            .filter(|worker| worker.presence == Presence::Group);
+        for worker in groups {
+            if let Err(error) = worker.signal_group(signal, None) {
+                log::debug!("cannot send {signal}: {error}");
+            }
         }
     }
 
@@ -215,10 +283,11 @@ impl Shell {
         // Mostly nobody is left, and then there is no need to look for whom to
         // signal: clinit has no child, so it has no descendant.
         if has_children() {
-            tree::signal(signal, self.inherited.is_pid1);
+            self.take_terminal_back();
+            self.signal_tree(signal);
             if signal == Signal::TERM {
                 // Who is stopped hears it only when it goes on.
-                tree::signal(Signal::CONT, self.inherited.is_pid1);
+                self.signal_tree(Signal::CONT);
             }
         }
     }

@@ -41,6 +41,14 @@ const OWN_VARIABLES: [&str; 18] = [
 const LISTEN_PID: &str = "LISTEN_PID";
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
+/// Variables by which a process is named that is to heed others
+/// (`sd_listen_fds(3)`, `sd_watchdog_enabled(3)`, `systemd.exec(5)`). Where
+/// that is clinit, its one child is to heed them in its place.
+const NAMING: [&str; 3] = [LISTEN_PID, WATCHDOG_PID, "SYSTEMD_EXEC_PID"];
+
+/// The same process again, by its pidfd's inode; nobody has to say it.
+const LISTEN_PIDFDID: &str = "LISTEN_PIDFDID";
+
 /// What is the same for all workers of an app.
 pub(super) struct Plan {
     mode: Mode,
@@ -48,6 +56,10 @@ pub(super) struct Plan {
     template: Template,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    /// Those of [`NAMING`] that name clinit to its one child.
+    naming: Vec<&'static str>,
+    /// The signal that a parent's death is to bring for clinit.
+    parent_death: Option<Signal>,
     env_steps: Vec<OsString>,
     dialects: Dialects,
     credentials: Option<Credentials>,
@@ -81,10 +93,18 @@ impl Plan {
             dialects,
             credentials,
             chdir,
-            environment,
+            mut environment,
             env_steps,
+            plain,
             ..
         } = config;
+        let mut naming = Vec::new();
+        if policy.mode == Mode::Init {
+            naming = naming_clinit(&environment);
+            if naming.contains(&LISTEN_PID) {
+                environment.retain(|(name, _)| name != LISTEN_PIDFDID);
+            }
+        }
         let mut command = command.into_iter();
         let program = command.next().unwrap_or_default();
         let arguments: Vec<OsString> = command.collect();
@@ -94,6 +114,8 @@ impl Plan {
             template: Template::new(&arguments),
             arguments,
             environment,
+            naming,
+            parent_death: plain.parent_death,
             env_steps,
             dialects,
             credentials,
@@ -175,6 +197,7 @@ impl Plan {
             argv: &argv,
             env: &env,
             own_pid: match (descriptors.is_empty(), self.hang_timeout) {
+                _ if !cluster => &self.naming,
                 (false, Some(_)) => &[LISTEN_PID, WATCHDOG_PID],
                 (false, None) => &[LISTEN_PID],
                 (true, Some(_)) => &[WATCHDOG_PID],
@@ -192,9 +215,7 @@ impl Plan {
             },
             credentials,
             chdir: self.chdir.as_deref(),
-            // A worker whose supervisor is gone would keep the port from the
-            // next one.
-            parent_death_signal: cluster.then(|| Signal::TERM.number()),
+            parent_death_signal: self.parent_death_signal(inherited),
             cpu: self
                 .cpus
                 .get(place.slot as usize % self.cpus.len().max(1))
@@ -202,6 +223,18 @@ impl Plan {
             filter: self.filter,
         };
         process::spawn(&request, inherited)
+    }
+
+    /// The signal that clinit's death brings a worker.
+    fn parent_death_signal(&self, inherited: &Inherited) -> Option<i32> {
+        match (self.mode, self.parent_death) {
+            // A worker whose supervisor is gone would keep the port from the
+            // next one.
+            (Mode::Cluster, _) => Some(Signal::TERM.number()),
+            // There is nobody left to forward it.
+            (Mode::Init, Some(Signal::KILL)) => Some(Signal::KILL.number()),
+            (Mode::Init, _) => inherited.parent_death_signal,
+        }
     }
 
     /// Pins workers to other CPUs from here on, where they are pinned: a
@@ -267,7 +300,23 @@ fn is_own(name: &OsStr) -> bool {
     numbered || OWN_VARIABLES.iter().any(|own| name == *own)
 }
 
+/// Which of [`NAMING`] name clinit. Of two of a name the first counts, as for
+/// getenv(3).
+fn naming_clinit(environment: &[(OsString, OsString)]) -> Vec<&'static str> {
+    let own = std::process::id();
+    let names_it = |name: &&str| {
+        let mut found = environment.iter().filter(|(known, _)| known == name);
+        let value = found.next().and_then(|(_, value)| value.to_str());
+        value.and_then(|value| value.parse().ok()) == Some(own)
+    };
+    NAMING.into_iter().filter(names_it).collect()
+}
+
+/// As it stands in the environment: see [`crate::sys::start::environment`].
 fn pair(name: &OsStr, value: &OsStr) -> CString {
+    if name.is_empty() {
+        return c_string(value.to_owned());
+    }
     let mut pair = name.to_owned();
     pair.push("=");
     pair.push(value);
@@ -285,6 +334,19 @@ fn c_string(text: OsString) -> CString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_name_clinit_or_another() {
+        let own = std::process::id().to_string();
+        let pairs = [
+            ("", "LISTEN_PID"),
+            ("WATCHDOG_PID", own.as_str()),
+            ("LISTEN_PID", "1999999"),
+            ("LISTEN_PID", own.as_str()),
+        ];
+        let environment = pairs.map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(naming_clinit(&environment), ["WATCHDOG_PID"]);
+    }
 
     #[test]
     fn what_an_outer_supervisor_said_is_not_passed_on() {

@@ -101,11 +101,13 @@ impl Shell {
     }
 
     /// Notes which workers run, or were reaped just now, that a connection
-    /// has been taken beside.
+    /// has been taken beside. The queues that nothing has come to are not
+    /// asked for: a connection costs the same among few workers and many.
     pub(super) fn credit_workers(&mut self) {
         let workers = self.workers.iter();
         let unproven: Vec<WorkerId> = workers
             .filter(|worker| worker.served == Served::Unknown)
+            .filter(|worker| worker.baseline.may_be_behind(|id| self.arrivals(id)))
             .map(|worker| worker.id)
             .collect();
         for id in unproven {
@@ -155,6 +157,14 @@ impl Shell {
         None
     }
 
+    /// How many have arrived at a queue so far, where that is a lane's.
+    fn arrivals(&self, id: QueueId) -> Option<u32> {
+        match id {
+            QueueId::Plain(_) => None,
+            QueueId::Lane(lane) => Some(self.lanes.arrivals(lane)),
+        }
+    }
+
     fn queues(&self, id: WorkerId) -> Table<QueueId, Queue> {
         let plain = self.listeners.queues();
         let mut queues: Table<_, _> = plain
@@ -182,6 +192,13 @@ impl Shell {
 }
 
 impl Baseline {
+    /// Whether something may have been taken since, as far as that is known
+    /// without a look at the queues.
+    fn may_be_behind(&self, arrivals: impl Fn(QueueId) -> Option<u32>) -> bool {
+        let mut queues = self.0.iter();
+        queues.any(|(id, then)| then.waiting > 0 || arrivals(*id) != Some(then.arrivals))
+    }
+
     /// Whether, and by whom, a connection has certainly been taken since.
     fn taken_since(&self, now: &Table<QueueId, Queue>) -> Served {
         let mut served = Served::Unknown;
@@ -213,6 +230,18 @@ mod tests {
             counted,
             own,
         }
+    }
+
+    #[test]
+    fn a_queue_that_nothing_waited_at_or_has_come_to_is_not_looked_at() {
+        let behind = |then, arrivals| {
+            let baseline = Baseline([(QueueId::Plain(0), then)].into());
+            baseline.may_be_behind(|_| arrivals)
+        };
+        assert!(!behind(queue(0, 7, true, true), Some(7)));
+        assert!(behind(queue(1, 7, true, true), Some(7)));
+        assert!(behind(queue(0, 7, true, true), Some(8)));
+        assert!(behind(queue(0, 7, true, true), None), "it is not known");
     }
 
     #[test]

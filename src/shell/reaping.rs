@@ -1,5 +1,6 @@
 //! Reaping: what became of children, of workers' groups and of the tree.
 
+use crate::config::Level;
 use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
 use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
 use crate::sys::signals::send;
@@ -26,7 +27,10 @@ impl Shell {
             match reap() {
                 Ok(Some(Change::Exited(reaped))) => self.reaped(reaped, &mut looks),
                 Ok(Some(Change::Trapped { tid, status })) => self.trapped(tid, status),
-                Ok(Some(Change::Stopped { pid })) => self.suspended(pid, true),
+                Ok(Some(Change::Stopped { pid, signal })) => {
+                    self.suspended(pid, true);
+                    self.child_stopped(pid, signal);
+                }
                 Ok(Some(Change::Continued { pid })) => self.suspended(pid, false),
                 Ok(None) => {
                     self.unreaped = false;
@@ -59,7 +63,12 @@ impl Shell {
         let exit = exit_of(exit);
         self.thread_gone(pid);
         let Some(id) = self.workers.of_pid(pid) else {
-            log::trace!(pid; "reaped an orphan that {exit}");
+            let level = if self.plain.warn_reaped {
+                Level::Warn
+            } else {
+                Level::Debug
+            };
+            log::log!(level, pid; "reaped an orphan that {exit}");
             return;
         };
         // Its last words may be unread: on its exec, and on who goes on in

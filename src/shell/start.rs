@@ -5,7 +5,6 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use crate::config::{self, Config, Credentials, Instances, Invocation, Share, UsageError};
 use crate::port::{Arrivals, Sharing};
@@ -18,11 +17,16 @@ use crate::sys::listener::{self, BindError, Listener};
 use crate::sys::machinery::probe;
 use crate::sys::poll::Poller;
 use crate::sys::process::{self, Filter};
+use crate::sys::random::Jitter;
 use crate::sys::remote;
 use crate::sys::signals::SignalQueue;
-use crate::sys::start::{Inherited, close_inherited, own_uid, prepare, take_descriptors};
+use crate::sys::start::{
+    Inherited, Unprepared, close_inherited, end_with_parent, environment, own_uid, prepare,
+    take_descriptors,
+};
 use crate::table::Table;
 
+use super::backlog::Backlog;
 use super::capture::{Availability, Capture, available, warn_of_one_worker};
 use super::client;
 use super::closing::Closing;
@@ -97,8 +101,9 @@ impl StartError {
 /// code. To be called on the main thread, once.
 #[must_use]
 pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
-    let environment: Vec<_> = env::vars_os().collect();
-    let cwd = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let environment = environment();
+    // Without a path from the root, or removed: then a relative path stays one.
+    let cwd = env::current_dir().unwrap_or_default();
     let arguments = arguments.get(1..).unwrap_or_default();
     let handed_down = passed_descriptors(&environment);
     let parsed = match config::parse(arguments, &environment, &cwd, !handed_down.is_empty()) {
@@ -120,12 +125,18 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
         Invocation::Run(config) => *config,
     };
     log::start(parsed.log.format, parsed.log.level);
-    if let Err(error) = prepare(&inherited) {
-        log::warn!(
-            "cannot set process {} up in full: {}",
-            std::process::id(),
+    match prepare(&inherited) {
+        Ok(()) => {}
+        Err(Unprepared::Descriptors(error)) => {
+            log::warn!("a standard descriptor stays closed: {}", describe(&error));
+        }
+        Err(Unprepared::Subreaper(error)) => log::warn!(
+            "orphans are not reaped: clinit is not process 1, and cannot adopt them: {}",
             describe(&error)
-        );
+        ),
+    }
+    if let Some(signal) = config.plain.parent_death {
+        end_with_parent(signal.number(), &inherited);
     }
     match shell(config, inherited, &handed_down, &environment) {
         Ok(shell) => {
@@ -203,6 +214,7 @@ fn shell(
     }
     let facts = Facts::of(&config, &capture);
     let socket = std::mem::take(&mut config.control);
+    let like_any_init = config.plain.clone();
     let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
     let signals = SignalQueue::open().map_err(StartError::Loop)?;
@@ -224,8 +236,10 @@ fn shell(
         inherited,
         poller,
         signals,
+        backlog: Backlog::default(),
         supervisor,
         plan,
+        plain: like_any_init,
         ready,
         hang_timeout,
         listeners,
@@ -240,12 +254,14 @@ fn shell(
         ends: Table::new(),
         events: [].into(),
         unreaped: false,
+        lent_to: None,
         sweep: None,
         exhausted: 0,
         looked_for_masters: false,
         control,
         manager,
         closing: Closing::new(mode, inherited.is_pid1),
+        jitter: Jitter::seeded(),
         outcome: None,
     })
 }

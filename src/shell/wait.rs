@@ -8,16 +8,19 @@ use crate::supervisor::{Arrival, Event, Signal, Time, WorkerId, millis};
 use crate::sys::binding::EIO;
 use crate::sys::errno::describe;
 use crate::sys::process::{Report, SpawnFailure, Step, read_report};
-use crate::sys::signals::send_group;
+use crate::sys::signals::{Received, send_group};
 
 use super::log;
 use super::token::Token;
 use super::workers::Presence;
 use super::{Shell, now};
 
-/// How much of one worker's talk is listened to before the others', and how
-/// many signals are taken in before children are reaped and deadlines met.
+/// How much of one worker's talk is listened to before the others'.
 pub(super) const MOST_A_TURN: u32 = 64;
+
+/// How often signals are taken in, as many as come at once, before children
+/// are reaped and deadlines met.
+const MOST_BATCHES_A_TURN: u32 = 4;
 
 /// How long to wait where waiting fails.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +39,7 @@ impl Shell {
             self.memory.next_look(),
             self.control.paused_until(),
             self.manager.next_deadline(),
+            self.backlog.retry_at(),
         ];
         let timeout = deadlines.into_iter().flatten().min().map(until);
         let timeout = if self.unreaped { Some(0) } else { timeout };
@@ -75,44 +79,54 @@ impl Shell {
     /// send faster than they can be read.
     pub(super) fn read_signals(&mut self) -> Read {
         let mut read = Read::Nothing;
-        for _ in 0..MOST_A_TURN {
-            let received = match self.signals.next() {
-                Ok(Some(received)) => received,
-                Ok(None) => return read,
+        for _ in 0..MOST_BATCHES_A_TURN {
+            let batch = match self.signals.read() {
+                Ok(batch) => batch,
                 Err(error) => {
                     log::error!("cannot read signals: {error}");
                     return read;
                 }
             };
-            if let Some(descriptor) = received.arrival() {
-                if self.lanes.arrived(descriptor, now()).is_none() {
-                    self.listeners.arrived(descriptor);
+            for received in batch.signals() {
+                if self.received(received) {
+                    read = Read::Arrivals;
                 }
-                read = Read::Arrivals;
-                continue;
             }
-            if received.is_forged() {
-                continue;
+            if !batch.is_full() {
+                return read;
             }
-            let Some(signal) = Signal::from_number(received.number) else {
-                continue;
-            };
-            let from_kernel = received.from_kernel();
-            // What clinit's own writing to a closed pipe raised.
-            if signal == Signal::PIPE && received.pid == std::process::id() {
-                continue;
-            }
-            if !(signal == Signal::CHLD && from_kernel) {
-                log::debug!("received {signal} from pid {}", received.pid);
-            }
-            let value = received.value;
-            self.events.push_back(Event::Signal(Arrival {
-                signal,
-                value,
-                from_kernel,
-            }));
         }
         Read::NotAll
+    }
+
+    /// Takes one signal in, and returns whether it told of an arrival.
+    fn received(&mut self, received: Received) -> bool {
+        if let Some(descriptor) = received.arrival() {
+            if self.lanes.arrived(descriptor, now()).is_none() {
+                self.listeners.arrived(descriptor);
+            }
+            return true;
+        }
+        let Some(signal) = Signal::from_number(received.number) else {
+            return false;
+        };
+        let from_kernel = received.from_kernel();
+        // What clinit's own writing raised: to a closed pipe, or to a file that
+        // may not grow.
+        let is_own =
+            matches!(signal, Signal::PIPE | Signal::XFSZ) && received.pid == std::process::id();
+        // An end, which reaping tells of.
+        let is_an_end = signal == Signal::CHLD && from_kernel;
+        if received.is_forged() || is_own || is_an_end {
+            return false;
+        }
+        log::debug!("received {signal} from pid {}", received.pid);
+        self.events.push_back(Event::Signal(Arrival {
+            signal,
+            value: received.value,
+            from_kernel,
+        }));
+        false
     }
 
     /// Reads whether a worker's exec succeeded.

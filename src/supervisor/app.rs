@@ -292,22 +292,22 @@ impl App {
         };
     }
 
-    /// Sends a signal to the main process, or the group, of every worker.
-    pub(super) fn forward(
-        &mut self,
-        to: Target,
-        signal: Signal,
-        value: Option<u64>,
-        turn: &mut Turn<'_>,
-    ) {
-        let obeyed_by_leaving = match self.policy.mode {
-            Mode::Cluster => to == Target::Main,
-            Mode::Init => false,
-        };
-        if obeyed_by_leaving {
+    /// Passes a signal on to every worker. One that leaves by that may be
+    /// obeying it.
+    pub(super) fn forward(&mut self, signal: Signal, value: Option<u64>, turn: &mut Turn<'_>) {
+        if self.policy.mode == Mode::Cluster {
             let until = turn.now.time + self.policy.grace;
             self.obeying = Some(Obeying { signal, until });
         }
+        self.signal_all(self.policy.forward_to, signal, value, turn);
+    }
+
+    /// Sends a signal to the group of every worker.
+    pub(super) fn signal_groups(&self, signal: Signal, turn: &mut Turn<'_>) {
+        self.signal_all(Target::Group, signal, None, turn);
+    }
+
+    fn signal_all(&self, to: Target, signal: Signal, value: Option<u64>, turn: &mut Turn<'_>) {
         for worker in self.slots.iter().flat_map(Slot::running) {
             turn.act(Action::Signal {
                 worker,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::job::{Claim, Extent, Holder};
 use super::signal::Signal;
 use super::time::millis;
 
@@ -131,6 +132,12 @@ pub enum Event {
         /// put itself into the background.
         backgrounded: bool,
     },
+    /// A signal has stopped the worker's main process, while the terminal of
+    /// clinit's session was so.
+    Stopped(WorkerId, Signal, Holder),
+    /// Clinit could not be stopped after a child that this signal has stopped:
+    /// nobody could have continued it.
+    NotStopped(Signal),
     /// No process is left in the worker's process group.
     GroupGone(WorkerId),
     /// The worker that has been turned away from owes no client anything: no
@@ -313,6 +320,19 @@ pub enum Action {
     TurnAway(WorkerId),
     /// Stop clinit itself, as the terminal asked, unless it is PID 1.
     SuspendSelf,
+    /// Stop by this signal what the shell knows as its job. Answered by
+    /// `NotStopped` where that is not possible.
+    StopJob {
+        /// The signal.
+        signal: Signal,
+        /// How much of it.
+        extent: Extent,
+        /// The signal that has stopped the child.
+        told: Signal,
+    },
+    /// Make the worker's group the terminal's foreground group, where clinit's
+    /// own group is that.
+    LendTerminal(WorkerId, Claim),
     /// Let no new connection in, and close clinit's own copies of the
     /// listeners once their queues are empty.
     CloseListeners,

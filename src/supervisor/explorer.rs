@@ -21,12 +21,12 @@ use std::mem::discriminant;
 use std::time::Duration;
 
 use super::app::App;
-use super::policy::{Drain, Mode, Policy, Ready, Restart, Surge};
+use super::policy::{Drain, Meaning, Mode, Policy, Ready, Restart, Routes, Surge, Target};
 use super::slot::{Departing, Next, Renewal, Slot, Stage, State, Trial};
 use super::tests::policy;
 use super::{
-    Arrival, Event, Exit, Now, Phase, Request, Scale, Served, Signal, SpawnError, Supervisor, Time,
-    Wear, Whom, WorkerId,
+    Arrival, Event, Exit, Holder, Now, Phase, Request, Scale, Served, Signal, SpawnError,
+    Supervisor, Time, Wear, Whom, WorkerId,
 };
 use invariants::{Step, Violation, comes_to_rest};
 
@@ -228,7 +228,13 @@ enum Theme {
     Wear,
     /// Slots that are stopped, started and restarted.
     Owner,
+    /// Signals that mean something else than usual.
+    Routes,
 }
+
+/// What stops a child, and whose the terminal may be then.
+const JOB_SIGNALS: [Signal; 4] = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU];
+const HOLDERS: [Holder; 4] = [Holder::Nobody, Holder::Own, Holder::Child, Holder::Other];
 
 fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
     let mut events = vec![Event::DeadlineReached, Event::TreeGone];
@@ -255,6 +261,13 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
         Theme::Resizes => &[(Signal::TERM, false)],
         Theme::Wear => &[(Signal::TERM, false), (Signal::TSTP, false)],
         Theme::Owner => &[(Signal::HUP, false)],
+        Theme::Routes => &[
+            (Signal::TERM, false),
+            (Signal::USR1, false),
+            (Signal::HUP, false),
+            (Signal::HUP, true),
+            (Signal::INT, true),
+        ],
     };
     events.extend(signals.iter().map(|&(signal, from_kernel)| {
         Event::Signal(Arrival {
@@ -264,7 +277,12 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
         })
     }));
     match theme {
-        Theme::Lives | Theme::Neighbours | Theme::Reloads | Theme::Rolls | Theme::Wear => {}
+        Theme::Lives
+        | Theme::Neighbours
+        | Theme::Reloads
+        | Theme::Rolls
+        | Theme::Wear
+        | Theme::Routes => {}
         Theme::ReloadsAndScales => events.push(Event::Asked(Request::Scale(Scale::By(-1)))),
         Theme::Resizes => events.extend([1, 2].map(Event::Resized)),
         Theme::Owner => {
@@ -277,11 +295,18 @@ fn moves(supervisor: &Supervisor, theme: Theme) -> Vec<Move> {
             ]);
         }
     }
+    if policy_of(supervisor).mode == Mode::Init {
+        events.extend(JOB_SIGNALS.map(Event::NotStopped));
+    }
     // One worker that nobody has: its news came late.
     let stale = WorkerId(u32::MAX);
     let workers = slots(supervisor).flat_map(Slot::workers);
     for worker in workers.chain([stale]) {
         events.extend(news(worker, theme));
+        if policy_of(supervisor).mode == Mode::Init {
+            let stopped = |by| HOLDERS.map(|holder| Event::Stopped(worker, by, holder));
+            events.extend(JOB_SIGNALS.into_iter().flat_map(stopped));
+        }
     }
     [Move::Wait]
         .into_iter()
@@ -346,7 +371,7 @@ fn news(worker: WorkerId, theme: Theme) -> Vec<Event> {
             Event::Worn(worker, Wear::Memory),
             Event::Extended(worker, 2 * STEP),
         ]),
-        Theme::Rolls | Theme::ReloadsAndScales | Theme::Resizes | Theme::Owner => {}
+        Theme::Rolls | Theme::ReloadsAndScales | Theme::Resizes | Theme::Owner | Theme::Routes => {}
     }
     events
 }
@@ -638,4 +663,31 @@ fn worn_workers_keep_the_invariants() {
 #[test]
 fn what_an_owner_asks_keeps_the_invariants() {
     explore("owner, two slots", Theme::Owner, quick(), 12, 4);
+}
+
+/// Who is told to shut down by a signal that is forwarded otherwise, to reload
+/// by one that ends it, and to take nothing for a terminal's end.
+#[test]
+fn rerouted_signals_keep_the_invariants() {
+    let mut routes = Routes::default();
+    routes.set(Signal::USR1, Meaning::Shutdown);
+    routes.set(Signal::TERM, Meaning::Reload);
+    routes.set(Signal::HUP, Meaning::Nothing);
+    routes.set(Signal::INT, Meaning::Forward(Signal::QUIT));
+    let policy = Policy {
+        routes: routes.clone(),
+        forward_to: Target::Group,
+        ..one_slot()
+    };
+    explore("routes, one slot", Theme::Routes, policy, 14, 6);
+    routes.set(Signal::TERM, Meaning::Forward(Signal::USR1));
+    let policy = Policy {
+        mode: Mode::Init,
+        restart: Restart::Never,
+        drain_delay: Duration::ZERO,
+        routes,
+        forward_to: Target::Group,
+        ..one_slot()
+    };
+    explore("routes, init mode", Theme::Routes, policy, 7, 5);
 }

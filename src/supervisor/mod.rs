@@ -46,6 +46,7 @@ mod ending;
 mod event;
 #[cfg(test)]
 mod explorer;
+mod job;
 pub mod policy;
 mod signal;
 pub mod signals;
@@ -62,7 +63,8 @@ pub use event::{
     Action, Arrival, Cause, Event, Exit, Failure, Note, Outcome, Request, Scale, Served,
     SpawnError, Target, Wear, Whom, WorkerId,
 };
-use policy::{Mode, Policy};
+pub use job::{Claim, Extent, Holder};
+use policy::{Mode, Policy, Routes};
 pub use signal::Signal;
 use signals::Meaning;
 pub use time::{Now, Time, millis};
@@ -87,6 +89,7 @@ enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Supervisor {
     mode: Mode,
+    routes: Routes,
     apps: Vec<App>,
     phase: Phase,
     /// Why it ends, once it does.
@@ -95,6 +98,9 @@ pub struct Supervisor {
     requests: u8,
     /// Whether, in a shutdown, a worker had to be killed.
     killed: bool,
+    /// Whether, in init mode, the child has stopped and was not continued
+    /// since, as far as is known.
+    suspended: bool,
     next_worker: u32,
 }
 
@@ -136,11 +142,13 @@ impl Supervisor {
     pub fn new(policy: Policy) -> Self {
         Self {
             mode: policy.mode,
+            routes: policy.routes.clone(),
             apps: vec![App::new(0, policy)],
             phase: Phase::Serving,
             cause: None,
             requests: 0,
             killed: false,
+            suspended: false,
             next_worker: 0,
         }
     }
@@ -231,6 +239,8 @@ impl Supervisor {
                 };
                 self.each_app(|app| app.exited(worker, ended, serving, turn));
             }
+            Event::Stopped(worker, by, holder) => self.stopped(worker, by, holder, turn),
+            Event::NotStopped(by) => self.not_stopped(by, turn),
             Event::GroupGone(worker) => self.each_app(|app| app.group_gone(worker, turn)),
             Event::Alive(worker, timeout) => {
                 self.each_app(|app| app.alive(worker, timeout, turn.now.time));
@@ -313,30 +323,30 @@ impl Supervisor {
 
     fn obey(&mut self, arrival: Arrival, turn: &mut Turn<'_>) {
         let Arrival { signal, value, .. } = arrival;
-        match Meaning::of(arrival, self.mode) {
+        match self.routes.meaning(arrival, self.mode) {
             Meaning::Shutdown => self.request_shutdown(signal, turn),
             Meaning::Reload => self.grant_if_serving(Request::Reload, turn),
             Meaning::ScaleUp => self.grant_if_serving(Request::Scale(Scale::By(1)), turn),
             Meaning::ScaleDown => self.grant_if_serving(Request::Scale(Scale::By(-1)), turn),
             Meaning::Suspend => {
                 self.each_app(|app| {
-                    app.forward(Target::Group, Signal::STOP, None, turn);
+                    app.signal_groups(Signal::STOP, turn);
                     app.wait_for_no_life();
                 });
                 turn.act(Action::SuspendSelf);
             }
-            Meaning::Resume => {
-                self.each_app(|app| app.forward(Target::Group, Signal::CONT, None, turn));
-            }
-            // In init mode, without a child to have it: these ask for the end.
-            Meaning::Forward if self.mode == Mode::Init && self.is_vacant() => {
-                if ENDING.contains(&signal) {
+            Meaning::Resume => self.each_app(|app| app.signal_groups(Signal::CONT, turn)),
+            // In init mode, without a child to have it: these ask for the end,
+            // whatever the child would have got in their place.
+            Meaning::Forward(other) if self.mode == Mode::Init && self.is_vacant() => {
+                if ENDING.contains(&signal) || ENDING.contains(&other) {
                     self.request_shutdown(signal, turn);
                 }
             }
-            Meaning::Forward => {
-                self.each_app(|app| app.forward(Target::Main, signal, value, turn));
+            Meaning::Forward(Signal::CONT) if self.mode == Mode::Init => {
+                self.continued(value, turn);
             }
+            Meaning::Forward(other) => self.each_app(|app| app.forward(other, value, turn)),
             Meaning::Nothing => {}
         }
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+pub use super::event::Target;
 pub use super::signal::Signal;
+pub use super::signals::{Meaning, Routes};
 
 /// When a worker that has exited is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,6 +100,10 @@ pub struct Policy {
     pub min_uptime: Duration,
     /// So many failures in a row in every slot, and clinit gives up.
     pub max_restarts: u32,
+    /// What signals mean to which the owner has given another meaning.
+    pub routes: Routes,
+    /// Which of a worker's processes get what is forwarded to it.
+    pub forward_to: Target,
     /// The signal that asks a worker to stop.
     pub stop_signal: Signal,
     /// From a request to shut down to the first stop signal.

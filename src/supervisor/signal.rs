@@ -24,8 +24,15 @@ impl Signal {
     pub const HUP: Self = Self(1);
     pub const INT: Self = Self(2);
     pub const QUIT: Self = Self(3);
+    pub const ILL: Self = Self(4);
+    pub const TRAP: Self = Self(5);
+    pub const ABRT: Self = Self(6);
+    pub const BUS: Self = Self(7);
+    pub const FPE: Self = Self(8);
     pub const KILL: Self = Self(9);
     pub const USR1: Self = Self(10);
+    pub const SEGV: Self = Self(11);
+    pub const USR2: Self = Self(12);
     pub const PIPE: Self = Self(13);
     pub const TERM: Self = Self(15);
     pub const CHLD: Self = Self(17);
@@ -34,7 +41,9 @@ impl Signal {
     pub const TSTP: Self = Self(20);
     pub const TTIN: Self = Self(21);
     pub const TTOU: Self = Self(22);
+    pub const XFSZ: Self = Self(25);
     pub const WINCH: Self = Self(28);
+    pub const SYS: Self = Self(31);
 }
 
 impl Signal {

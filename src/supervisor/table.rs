@@ -170,7 +170,8 @@ fn act(action: &Action) -> Option<String> {
         }
         Action::Admit(_) => "admit".into(),
         Action::TurnAway(_) => "turn away".into(),
-        Action::SuspendSelf => "suspend".into(),
+        Action::SuspendSelf | Action::StopJob { .. } => "suspend".into(),
+        Action::LendTerminal(..) => "lend the terminal".into(),
         Action::CloseListeners => "close listeners".into(),
         Action::TermTree => "TERM to the tree".into(),
         Action::KillTree => "KILL to the tree".into(),

@@ -80,7 +80,7 @@ impl Captive {
             cpu: None,
             filter: Some(Filter { no_new_privs: true }),
         };
-        let Spawned { pid, report } = spawn(&request, &Inherited::record()).unwrap();
+        let Spawned { pid, report, .. } = spawn(&request, &Inherited::record()).unwrap();
         wait_readable(&report);
         let Report::Filtered(listener) = read_report(&report) else {
             panic!("no filter");

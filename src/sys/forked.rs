@@ -7,6 +7,7 @@
 
 use std::io;
 
+use nix::errno::Errno;
 use nix::unistd::{ForkResult, fork};
 
 use super::process::{RawExit, wait_for_one};
@@ -19,6 +20,18 @@ use super::process::{RawExit, wait_for_one};
 ///
 /// Those of `fork(2)`.
 pub(super) fn code_of(errand: impl FnOnce() -> i32) -> io::Result<Option<i32>> {
+    Ok(match ending_of(errand)? {
+        RawExit::Code(code) => Some(code),
+        RawExit::Signal { .. } => None,
+    })
+}
+
+/// Runs `errand` in a child, and returns how that ended.
+///
+/// # Errors
+///
+/// Those of `fork(2)`, and `ECHILD` where somebody else has reaped it.
+pub(super) fn ending_of(errand: impl FnOnce() -> i32) -> io::Result<RawExit> {
     // SAFETY: the errand makes system calls only, as this module demands, and
     // `_exit` runs no destructor and no handler.
     match unsafe { fork() }? {
@@ -27,10 +40,9 @@ pub(super) fn code_of(errand: impl FnOnce() -> i32) -> io::Result<Option<i32>> {
             // SAFETY: `_exit` has no precondition.
             unsafe { libc::_exit(code) }
         }
-        ForkResult::Parent { child } => match wait_for_one(child.as_raw()) {
-            Ok(RawExit::Code(code)) => Ok(Some(code)),
-            Ok(RawExit::Signal { .. }) | Err(_) => Ok(None),
-        },
+        ForkResult::Parent { child } => {
+            wait_for_one(child.as_raw()).map_err(|_| Errno::ECHILD.into())
+        }
     }
 }
 

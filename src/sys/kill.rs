@@ -7,6 +7,7 @@ use std::io;
 
 use nix::errno::Errno;
 
+use super::pidfd::Handle;
 use super::start::own_uid;
 
 /// Sends signal `number` to one process; with `value` as `sigqueue(3)` does.
@@ -37,6 +38,29 @@ pub fn send_group(group: i32, number: i32) -> io::Result<()> {
         return Err(Errno::EINVAL.into());
     }
     sent(kill(-group, number))
+}
+
+/// Sends signal `number` to every process of a group whose leader is not
+/// reaped yet, with `value` as `sigqueue(3)` does. Before Linux 6.9 there is
+/// no such call, and the value is lost.
+///
+/// # Errors
+///
+/// Those of [`send_group`], and `EAGAIN` where no member's queue has room.
+pub fn queue_group(group: i32, number: i32, value: u64) -> io::Result<()> {
+    let sent = Handle::open(group).and_then(|leader| leader.queue_group(number, value));
+    match sent {
+        Err(error) if is_full(&error) => Err(error),
+        Err(_) => send_group(group, number),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Whether a signal was refused because the queue of whom it was for is full
+/// (`RLIMIT_SIGPENDING`). Only a real-time one with a value is.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EAGAIN)
 }
 
 /// Whether a process group has a member, a zombie included.
@@ -113,6 +137,18 @@ fn queue(pid: i32, number: i32, value: u64) -> Result<(), Errno> {
     let info = QueuedInfo::new(number, value);
     // SAFETY: `info` is as large as the kernel's siginfo_t, all of it
     // initialised.
+    let result = unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, number, &raw const info) };
+    Errno::result(result).map(drop)
+}
+
+/// [`send`] with a value and any `si_code` that the kernel takes.
+#[cfg(test)]
+pub(super) fn send_with_code(pid: i32, number: i32, code: i32, value: u64) -> Result<(), Errno> {
+    let info = QueuedInfo {
+        code,
+        ..QueuedInfo::new(number, value)
+    };
+    // SAFETY: as in `queue`.
     let result = unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid, number, &raw const info) };
     Errno::result(result).map(drop)
 }

@@ -217,11 +217,13 @@ impl Listener {
     /// Those of `fcntl(2)` and `ioctl(2)`: no memory.
     pub fn announce(&self, on: bool) -> io::Result<()> {
         let descriptor = self.socket.as_raw_fd();
-        let own = i32::try_from(std::process::id()).map_err(io::Error::other)?;
-        // SAFETY: F_SETOWN touches no memory.
-        Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETOWN, own) })?;
-        // SAFETY: F_SETSIG touches no memory.
-        Errno::result(unsafe { libc::fcntl(descriptor, F_SETSIG, ARRIVAL) })?;
+        if on {
+            let own = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+            // SAFETY: F_SETOWN touches no memory.
+            Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETOWN, own) })?;
+            // SAFETY: F_SETSIG touches no memory.
+            Errno::result(unsafe { libc::fcntl(descriptor, F_SETSIG, ARRIVAL) })?;
+        }
         let on = c_int::from(on);
         // SAFETY: FIOASYNC reads an int, which lives through the call.
         Errno::result(unsafe { libc::ioctl(descriptor, libc::FIOASYNC, &raw const on) })?;

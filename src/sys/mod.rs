@@ -17,6 +17,8 @@ pub mod diag;
 pub mod errno;
 mod forked;
 mod guise;
+#[cfg(target_env = "gnu")]
+mod heap;
 pub mod inotify;
 pub mod interest;
 mod kill;
@@ -35,6 +37,7 @@ pub mod remote;
 mod rights;
 pub mod signals;
 pub mod start;
+pub mod terminal;
 pub mod trace;
 
 #[cfg(test)]

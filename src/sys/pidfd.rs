@@ -10,6 +10,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::kill::{QueuedInfo, sent};
 use super::remote::owned;
 
+/// `PIDFD_SIGNAL_PROCESS_GROUP` (linux/pidfd.h).
+const TO_GROUP: u32 = 1 << 2;
+
 /// A process. Readable once it has ended, reaped or not; close-on-exec.
 #[derive(Debug)]
 pub struct Handle(OwnedFd);
@@ -43,14 +46,29 @@ impl Handle {
     /// `EINVAL` for a number that is no signal, `EPERM`, and with a value
     /// `EAGAIN` where the queue is full. A process that is gone is no error.
     pub fn send(&self, number: i32, value: Option<u64>) -> io::Result<()> {
+        sent(self.send_signal(number, value, 0))
+    }
+
+    /// Sends signal `number` to every process of the group that it leads, with
+    /// `value` as `sigqueue(3)` does.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` before Linux 6.9, `EPERM` where no member may be signalled,
+    /// `EAGAIN` where no member's queue has room.
+    pub(super) fn queue_group(&self, number: i32, value: u64) -> io::Result<()> {
+        sent(self.send_signal(number, Some(value), TO_GROUP))
+    }
+
+    fn send_signal(&self, number: i32, value: Option<u64>, flags: u32) -> Result<(), Errno> {
         let info = value.map(|value| QueuedInfo::new(number, value));
         let info = info.as_ref().map_or(ptr::null(), ptr::from_ref);
         let own = self.0.as_raw_fd();
         // SAFETY: `info` is null, or as large as the kernel's siginfo_t with
         // all of it initialised, and lives through the call.
         let result =
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, own, number, info, 0_u32) };
-        sent(Errno::result(result).map(drop))
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, own, number, info, flags) };
+        Errno::result(result).map(drop)
     }
 }
 

@@ -34,6 +34,14 @@ pub struct Process {
     pub start_time_ticks: u64,
 }
 
+/// Whether there is a /proc, and of this pid namespace: another's numbers mean
+/// other processes.
+#[must_use]
+pub fn is_ours() -> bool {
+    let own = std::process::id().to_string();
+    fs::read_link("/proc/self").is_ok_and(|target| target.as_os_str() == own.as_str())
+}
+
 /// Every process that is visible, zombies included.
 #[must_use]
 pub fn processes() -> Vec<Process> {

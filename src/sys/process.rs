@@ -34,8 +34,8 @@ pub struct SpawnRequest<'a> {
     pub argv: &'a [CString],
     /// The whole environment, as `NAME=value`.
     pub env: &'a [CString],
-    /// Adds variables of these names to the environment, whose value is the
-    /// child's own pid.
+    /// Variables whose value is to be the child's own pid: in the place of the
+    /// first of that name, or else the last.
     pub own_pid: &'a [&'a str],
     /// What the child finds as descriptors 3, 4, …
     pub descriptors: &'a [BorrowedFd<'a>],
@@ -102,6 +102,8 @@ pub struct Spawned {
     /// Readable once [`read_report`] has an answer; close-on-exec,
     /// non-blocking.
     pub report: OwnedFd,
+    /// Whether it was given the terminal.
+    pub foreground: bool,
 }
 
 /// What a child says of its start.
@@ -263,6 +265,7 @@ pub fn spawn(request: &SpawnRequest<'_>, inherited: &Inherited) -> io::Result<Sp
             Ok(Spawned {
                 pid: pid.as_raw(),
                 report,
+                foreground: child.foreground,
             })
         }
     }

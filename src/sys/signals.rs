@@ -6,13 +6,15 @@
 //! to the kernel directly here.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use nix::errno::Errno;
-use nix::sys::signalfd::SignalFd;
 
-pub use super::kill::{group_exists, kill_everything, send, send_group, stop_self};
+pub use super::kill::{
+    group_exists, is_full, kill_everything, queue_group, send, send_group, stop_self,
+};
 
 /// The size of the kernel's `sigset_t`, which is not the C library's.
 const SET_SIZE: usize = size_of::<u64>();
@@ -23,6 +25,8 @@ pub struct SignalSet(u64);
 
 impl SignalSet {
     pub(super) const ALL: Self = Self(u64::MAX);
+    /// Signals 1 to 31, which merge while they wait; the others queue.
+    const STANDARD: Self = Self((1 << 31) - 1);
 
     /// These signals.
     #[cfg(test)]
@@ -34,6 +38,19 @@ impl SignalSet {
     #[must_use]
     pub fn contains(self, number: i32) -> bool {
         self.0 & bit(number) != 0
+    }
+
+    /// These but this one.
+    pub(super) fn without(self, number: i32) -> Self {
+        Self(self.0 & !bit(number))
+    }
+
+    /// The blocked signals that wait to be read (`sigpending(2)`).
+    pub(super) fn pending() -> Self {
+        let mut set = Self(0);
+        // SAFETY: the kernel only writes the set, which is of the size given.
+        unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set.0, SET_SIZE) };
+        set
     }
 
     /// The signals that the calling thread blocks.
@@ -147,7 +164,7 @@ pub struct Received {
     pub code: i32,
     /// The sender; 0 where that is in another pid namespace, or the kernel.
     pub pid: u32,
-    /// What `sigqueue(3)` sent along.
+    /// What `sigqueue(3)`, a timer or a message queue sent along.
     pub value: Option<u64>,
     /// The descriptor that [`ARRIVAL`] tells of.
     descriptor: i32,
@@ -189,11 +206,39 @@ impl Received {
     }
 }
 
+/// What one look at a [`SignalQueue`] brought.
+pub struct Batch {
+    buffer: [libc::signalfd_siginfo; BATCH],
+    count: usize,
+}
+
+/// At most this many signals come of one look.
+const BATCH: usize = 16;
+
+impl Batch {
+    /// Them, in their order.
+    pub fn signals(&self) -> impl Iterator<Item = Received> + '_ {
+        self.buffer.iter().take(self.count).map(|info| Received {
+            number: i32::try_from(info.ssi_signo).unwrap_or(0),
+            code: info.ssi_code,
+            pid: info.ssi_pid,
+            descriptor: info.ssi_fd,
+            value: has_value(info.ssi_code).then_some(info.ssi_ptr),
+        })
+    }
+
+    /// Whether there may be more to read.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+}
+
 /// Every blocked signal, in the order of its number, with its siginfo.
 ///
 /// The signals have to be blocked already ([`super::start::prepare`]).
 #[derive(Debug)]
-pub struct SignalQueue(SignalFd);
+pub struct SignalQueue(OwnedFd);
 
 impl SignalQueue {
     /// Opens a queue of all signals; close-on-exec, non-blocking.
@@ -217,30 +262,53 @@ impl SignalQueue {
         let number = i32::try_from(Errno::result(result)?).map_err(io::Error::other)?;
         // SAFETY: the kernel just made this descriptor, and nothing else
         // knows of it.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
-        // SAFETY: it is a signalfd.
-        Ok(Self(unsafe { SignalFd::from_owned_fd(descriptor) }))
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))
     }
 
-    /// The next signal, if one is pending.
+    /// Has real-time signals be read, or else wait where they are, in the
+    /// kernel, which refuses more of them once there is no room.
+    pub fn read_real_time(&self, wanted: bool) {
+        let set = if wanted {
+            SignalSet::ALL
+        } else {
+            SignalSet::STANDARD
+        };
+        let own = self.0.as_fd().as_raw_fd();
+        // It fails for a descriptor that is no signalfd alone.
+        // SAFETY: the set is readable and of the size given.
+        unsafe { libc::syscall(libc::SYS_signalfd4, own, &raw const set.0, SET_SIZE, 0) };
+    }
+
+    /// The next signals, as many as fit. Where there is room left, no other
+    /// was pending.
     ///
     /// # Errors
     ///
     /// Those of `read(2)`.
-    pub fn next(&self) -> io::Result<Option<Received>> {
-        let info = match self.0.read_signal() {
-            Ok(Some(info)) => info,
-            Ok(None) | Err(Errno::EINTR) => return Ok(None),
+    pub fn read(&self) -> io::Result<Batch> {
+        // SAFETY: signalfd_siginfo is plain data, and all zeros are a value of
+        // it.
+        let mut batch: Batch = unsafe { mem::zeroed() };
+        let room = size_of_val(&batch.buffer);
+        let buffer = batch.buffer.as_mut_ptr();
+        // SAFETY: the buffer is writable for the length given, and the kernel
+        // writes nothing but whole signalfd_siginfos.
+        let result = unsafe { libc::read(self.0.as_raw_fd(), buffer.cast(), room) };
+        let length = match Errno::result(result) {
+            Ok(length) => usize::try_from(length).unwrap_or(0),
+            Err(Errno::EAGAIN | Errno::EINTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
-        Ok(Some(Received {
-            number: i32::try_from(info.ssi_signo).unwrap_or(0),
-            code: info.ssi_code,
-            pid: info.ssi_pid,
-            descriptor: info.ssi_fd,
-            value: (info.ssi_code == libc::SI_QUEUE).then_some(info.ssi_ptr),
-        }))
+        batch.count = length / size_of::<libc::signalfd_siginfo>();
+        Ok(batch)
     }
+}
+
+/// Whether a signal of this `si_code` carries a value: all do that one process
+/// may give what it sends another, but that of `tgkill(2)`. Passed on, it is
+/// `SI_QUEUE` again.
+fn has_value(code: i32) -> bool {
+    code < libc::SI_USER && code != libc::SI_TKILL
 }
 
 impl AsFd for SignalQueue {
@@ -251,7 +319,9 @@ impl AsFd for SignalQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::forked::in_child;
+    use super::super::forked::{ending_of, in_child};
+    use super::super::kill::send_with_code;
+    use super::super::process::RawExit;
     use super::*;
 
     #[test]
@@ -304,18 +374,113 @@ mod tests {
                 (40, libc::SI_QUEUE, Some(value)),
                 (40, libc::SI_QUEUE, Some(value + 1)),
             ];
-            let as_expected = expected.into_iter().all(|(number, code, value)| {
-                let wanted = Received {
-                    number,
-                    code,
-                    pid: own,
-                    value,
-                    descriptor: 0,
-                };
-                matches!(queue.next(), Ok(Some(got)) if got == wanted && got.arrival().is_none())
+            let expected = expected.map(|(number, code, value)| Received {
+                number,
+                code,
+                pid: own,
+                value,
+                descriptor: 0,
             });
-            sent && as_expected && matches!(queue.next(), Ok(None))
+            let Ok(batch) = queue.read() else {
+                return false;
+            };
+            let as_expected = batch.signals().eq(expected)
+                && batch.signals().all(|got| got.arrival().is_none())
+                && !batch.is_full();
+            sent && as_expected
+                && queue
+                    .read()
+                    .is_ok_and(|rest| rest.signals().next().is_none())
         }));
+    }
+
+    #[test]
+    fn real_time_signals_may_wait_while_others_are_read() {
+        assert!(in_child(|| {
+            SignalSet::ALL.block_exactly();
+            let Ok(pid) = i32::try_from(std::process::id()) else {
+                return false;
+            };
+            let Ok(queue) = SignalQueue::open() else {
+                return false;
+            };
+            let reads = |wanted: &[i32]| {
+                queue.read().is_ok_and(|batch| {
+                    batch
+                        .signals()
+                        .map(|got| got.number)
+                        .eq(wanted.iter().copied())
+                })
+            };
+            queue.read_real_time(false);
+            let sent = [64, 32, 31, 33].map(|number| send(pid, number, Some(1)).is_ok());
+            let standard = reads(&[31]) && reads(&[]);
+            queue.read_real_time(true);
+            sent == [true; 4] && standard && reads(&[32, 33, 64]) && reads(&[])
+        }));
+    }
+
+    /// The kernel takes a fault's own signal out of the mask and gives it its
+    /// default action, so no signalfd sees it.
+    #[test]
+    fn a_fault_kills_although_its_signal_is_blocked() {
+        for (number, fault) in [
+            (libc::SIGSEGV, read_nothing as fn()),
+            (libc::SIGTRAP, trap as fn()),
+        ] {
+            let ended = ending_of(|| {
+                SignalSet::ALL.block_exactly();
+                let _queue = SignalQueue::open();
+                fault();
+                0
+            });
+            assert!(
+                matches!(ended, Ok(RawExit::Signal { number: by, .. }) if by == number),
+                "{ended:?}"
+            );
+        }
+    }
+
+    fn read_nothing() {
+        // SAFETY: there is none: this is to fault, in a child that ends by it.
+        unsafe { ptr::null::<u8>().read_volatile() };
+    }
+
+    fn trap() {
+        // SAFETY: it touches nothing, and ends the child that runs it.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            std::arch::asm!("int3");
+            #[cfg(target_arch = "aarch64")]
+            std::arch::asm!("brk #0");
+        };
+    }
+
+    #[test]
+    fn every_code_that_comes_with_a_value_keeps_it() {
+        assert!(in_child(|| {
+            SignalSet::ALL.block_exactly();
+            let Ok(pid) = i32::try_from(std::process::id()) else {
+                return false;
+            };
+            let Ok(queue) = SignalQueue::open() else {
+                return false;
+            };
+            [libc::SI_QUEUE, libc::SI_MESGQ, libc::SI_ASYNCIO, -60]
+                .into_iter()
+                .all(|code| {
+                    send_with_code(pid, 40, code, 7).is_ok()
+                        && queue.read().is_ok_and(|batch| {
+                            let mut signals = batch.signals();
+                            let is_kept = |got: Received| {
+                                got.value == Some(7) && got.code == code && !got.from_kernel()
+                            };
+                            signals.next().is_some_and(is_kept) && signals.next().is_none()
+                        })
+                })
+        }));
+        assert!(!has_value(libc::SI_USER) && !has_value(libc::SI_TKILL));
+        assert!(!has_value(libc::SI_KERNEL));
     }
 
     #[test]

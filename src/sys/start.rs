@@ -5,11 +5,12 @@
 //! the binary is `#![no_main]`, because Rust's runtime would change some
 //! before `main`.
 
+mod descriptors;
+
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::ops::Range;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -20,7 +21,9 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::getppid;
 
+use super::process::set_parent_death_signal;
 use super::signals::{ChildStatuses, SignalSet, set_child_statuses};
+pub use descriptors::{close_inherited, let_go, take_descriptors};
 
 /// What clinit was started with.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +37,12 @@ pub struct Inherited {
     pub closed: [bool; 3],
     /// The limit of open descriptors: soft, hard.
     pub(super) nofile: Option<(rlim_t, rlim_t)>,
+    /// The limit of signals that wait in queues: soft, hard.
+    pub(super) sigpending: Option<(rlim_t, rlim_t)>,
     /// The parent's pid; 0 where that is in another pid namespace.
     pub parent: i32,
+    /// The signal that the parent's death would bring, which a fork loses.
+    pub parent_death_signal: Option<i32>,
     /// Whether clinit is process 1 of its pid namespace.
     pub is_pid1: bool,
 }
@@ -49,7 +56,9 @@ impl Inherited {
             child_statuses: ChildStatuses::now(),
             closed: [0, 1, 2].map(is_closed),
             nofile: getrlimit(Resource::RLIMIT_NOFILE).ok(),
+            sigpending: getrlimit(Resource::RLIMIT_SIGPENDING).ok(),
             parent: getppid().as_raw(),
+            parent_death_signal: parent_death_signal(),
             is_pid1: std::process::id() == 1,
         }
     }
@@ -76,17 +85,62 @@ pub unsafe fn arguments(count: c_int, strings: *const *const c_char) -> Vec<OsSt
         .collect()
 }
 
+/// The environment as it is, in its order. An entry that is no `NAME=value`
+/// has an empty name, and is its value.
+///
+/// Rust's own leaves such entries out.
+#[must_use]
+pub fn environment() -> Vec<(OsString, OsString)> {
+    unsafe extern "C" {
+        /// `environ(7)`.
+        static environ: *const *const c_char;
+    }
+    // SAFETY: nothing in clinit ever writes to it.
+    let mut entry = unsafe { environ };
+    let mut found = Vec::new();
+    // `clearenv(3)` leaves a null.
+    while !entry.is_null() {
+        // SAFETY: the array goes on up to the null that ends it.
+        let string = unsafe { entry.read() };
+        if string.is_null() {
+            break;
+        }
+        // SAFETY: each entry before that is NUL-terminated.
+        found.push(variable(unsafe { CStr::from_ptr(string) }.to_bytes()));
+        // SAFETY: this was not the last one.
+        entry = unsafe { entry.add(1) };
+    }
+    found
+}
+
+fn variable(entry: &[u8]) -> (OsString, OsString) {
+    let owned = |bytes: &[u8]| OsStr::from_bytes(bytes).to_owned();
+    let mut parts = entry.splitn(2, |byte| *byte == b'=');
+    match (parts.next(), parts.next()) {
+        (Some(name), Some(value)) if !name.is_empty() => (owned(name), owned(value)),
+        _ => (OsString::new(), owned(entry)),
+    }
+}
+
+/// What [`prepare`] could not do; all else it has done nevertheless.
+#[derive(Debug)]
+pub enum Unprepared {
+    /// There is no descriptor to occupy a closed one with.
+    Descriptors(io::Error),
+    /// The kernel lets nobody but process 1 adopt orphans.
+    Subreaper(io::Error),
+}
+
 /// Makes clinit safe from its surroundings: blocks all signals, has the
 /// kernel keep children's statuses, occupies descriptors 0 to 2 where they
 /// were closed, raises the soft limit of open descriptors to the hard one,
-/// and adopts orphans. What the children must not see of this, spawning
+/// lowers that of queued signals, and adopts orphans. What the children must not see of this, spawning
 /// undoes.
 ///
 /// # Errors
 ///
-/// Where a descriptor cannot be had to occupy a closed one, or the kernel has
-/// no subreapers. Everything that could be done has been done nevertheless.
-pub fn prepare(inherited: &Inherited) -> io::Result<()> {
+/// See [`Unprepared`].
+pub fn prepare(inherited: &Inherited) -> Result<(), Unprepared> {
     SignalSet::ALL.block_exactly();
     set_child_statuses(ChildStatuses::Kept);
     let occupied = occupy(inherited.closed);
@@ -94,10 +148,42 @@ pub fn prepare(inherited: &Inherited) -> io::Result<()> {
         // Refused, it stays what it was; workers are then fewer.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
-    if !inherited.is_pid1 {
-        prctl::set_child_subreaper(true)?;
+    if let Some((soft, hard)) = inherited.sigpending {
+        let _ = setrlimit(Resource::RLIMIT_SIGPENDING, with_reserve(soft), hard);
     }
-    Ok(occupied?)
+    if !inherited.is_pid1 {
+        prctl::set_child_subreaper(true).map_err(|errno| Unprepared::Subreaper(errno.into()))?;
+    }
+    occupied.map_err(|errno| Unprepared::Descriptors(errno.into()))
+}
+
+/// Has the kernel send clinit this signal when its parent dies
+/// (`PR_SET_PDEATHSIG(2const)`). A parent that died since clinit was started
+/// is not missed: then clinit sends it itself.
+pub fn end_with_parent(signal: i32, inherited: &Inherited) {
+    set_parent_death_signal(signal);
+    if getppid().as_raw() != inherited.parent {
+        // It is blocked, so it waits to be read like any other.
+        // SAFETY: raise touches no memory.
+        unsafe { libc::raise(signal) };
+    }
+}
+
+fn parent_death_signal() -> Option<i32> {
+    let mut signal: c_int = 0;
+    // nix's knows no real-time signals.
+    // SAFETY: the kernel writes one int, to `signal`.
+    unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) };
+    (signal != 0).then_some(signal)
+}
+
+/// The limit of queued signals that leaves some room to forward them: all
+/// processes of a user share what room there is, and each is refused by its own
+/// limit. So whoever sends clinit more than there is room for is refused before
+/// the child is that clinit hands them on to.
+fn with_reserve(soft: rlim_t) -> rlim_t {
+    const RESERVE: rlim_t = 1024;
+    soft - (soft / 2).min(RESERVE)
 }
 
 fn is_closed(descriptor: c_int) -> bool {
@@ -130,66 +216,6 @@ fn placeholder() -> Result<OwnedFd, Errno> {
     })
 }
 
-/// Closes every descriptor from 3 on that is outside of `keep`.
-///
-/// To be called before clinit has opened any that it means to keep. An empty
-/// range keeps none.
-pub fn close_inherited(keep: &Range<i32>) {
-    let (first, end) = if keep.is_empty() {
-        (3, 3)
-    } else {
-        (keep.start.max(3), keep.end.max(3))
-    };
-    if close_range(3, first).is_ok() && close_range(end, i32::MAX).is_ok() {
-        return;
-    }
-    // No close_range: a kernel before 5.9, or a seccomp profile of its time.
-    for descriptor in open_descriptors() {
-        if descriptor >= 3 && !(first..end).contains(&descriptor) {
-            // SAFETY: nothing in clinit owns a descriptor yet, as this
-            // function's contract says.
-            unsafe { libc::close(descriptor) };
-        }
-    }
-}
-
-/// Closes `first` to `end - 1`.
-fn close_range(first: i32, end: i32) -> Result<(), Errno> {
-    if first >= end {
-        return Ok(());
-    }
-    // SAFETY: nothing in clinit owns a descriptor yet, as the contract of
-    // `close_inherited` says.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, end - 1, 0) };
-    Errno::result(result).map(drop)
-}
-
-/// The open descriptors' numbers; without a /proc, all that there could be
-/// under a usual limit.
-fn open_descriptors() -> Vec<i32> {
-    const USUAL: i32 = 65_536;
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        return (0..USUAL).collect();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
-}
-
-/// The descriptors of this range that are open, with their numbers.
-///
-/// To be called once, for descriptors that clinit was given to keep: they are
-/// its own from then on.
-pub fn take_descriptors(range: &Range<i32>) -> impl Iterator<Item = (i32, OwnedFd)> + use<> {
-    range.clone().filter_map(|number| {
-        // SAFETY: F_GETFD touches no memory.
-        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-        // SAFETY: the descriptor is open, and nothing in clinit owns it: it
-        // was there before clinit opened any.
-        (flags >= 0).then(|| (number, unsafe { OwnedFd::from_raw_fd(number) }))
-    })
-}
-
 /// This process's user id (nix's getuid needs its `user` feature, and that
 /// links getpwnam).
 #[must_use]
@@ -209,8 +235,6 @@ pub fn open_null() -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::super::forked::in_child;
     use super::*;
 
@@ -241,6 +265,10 @@ mod tests {
                     .filter(|number| ![libc::SIGKILL, libc::SIGSTOP].contains(number))
                     .all(|number| after.blocked.contains(number))
                 && after.nofile.is_some_and(|(soft, hard)| soft == hard)
+                && match (inherited.sigpending, after.sigpending) {
+                    (Some((before, _)), Some((after, _))) => after == with_reserve(before),
+                    (None, _) | (_, None) => false,
+                }
                 && prctl::get_child_subreaper() == Ok(true)
         }));
     }
@@ -266,23 +294,49 @@ mod tests {
     }
 
     #[test]
-    fn inherited_descriptors_are_closed_but_for_those_to_keep() {
-        let files = [(); 3].map(|()| placeholder().unwrap());
-        let numbers = files.each_ref().map(AsRawFd::as_raw_fd);
-        let kept = numbers[1];
-        assert!(in_child(|| {
-            close_inherited(&(kept..kept + 1));
-            let only_it = is_closed(numbers[0]) && !is_closed(kept) && is_closed(numbers[2]);
-            close_inherited(&(0..0));
-            only_it && is_closed(kept) && !is_closed(0)
-        }));
+    fn an_entry_that_is_no_variable_is_its_value() {
+        for (entry, name, value) in [
+            ("A=1", "A", "1"),
+            ("A=x=y", "A", "x=y"),
+            ("A=", "A", ""),
+            ("A", "", "A"),
+            ("", "", ""),
+            ("=A", "", "=A"),
+            ("=A=B", "", "=A=B"),
+        ] {
+            let expected = (OsString::from(name), OsString::from(value));
+            assert_eq!(variable(entry.as_bytes()), expected);
+        }
     }
 
     #[test]
-    fn open_descriptors_are_found_in_proc() {
-        let file = placeholder().unwrap();
-        let open = open_descriptors();
-        assert!(open.contains(&file.as_raw_fd()) && open.contains(&0));
-        assert!(open.len() < 65_536);
+    fn variables_are_those_that_rust_finds() {
+        let mut found = environment();
+        found.retain(|(name, _)| !name.is_empty());
+        assert_eq!(found, std::env::vars_os().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_parent_that_is_gone_already_is_not_missed() {
+        assert!(in_child(|| {
+            let mut inherited = Inherited::record();
+            if prepare(&inherited).is_err() {
+                return false;
+            }
+            let Ok(queue) = super::super::signals::SignalQueue::open() else {
+                return false;
+            };
+            end_with_parent(40, &inherited);
+            let pending = || {
+                let batch = queue.read().ok()?;
+                Some(batch.signals().map(|got| got.number).collect::<Vec<_>>())
+            };
+            let waits = pending() == Some(Vec::new());
+            let arranged = parent_death_signal() == Some(40);
+            inherited.parent += 1;
+            end_with_parent(41, &inherited);
+            let sent = pending() == Some(vec![41]);
+            waits && arranged && sent
+        }));
     }
 }

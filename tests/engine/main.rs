@@ -27,6 +27,7 @@ mod profiles;
 mod runner;
 #[path = "../servers/mod.rs"]
 mod servers;
+mod terminals;
 mod until;
 
 use std::process::ExitCode;
@@ -59,6 +60,10 @@ const TESTS: &[Test<Engine>] = &[
     (
         "termination_message_is_left",
         cases::termination_message_is_left,
+    ),
+    (
+        "the_child_has_the_terminal_of_docker_run_it",
+        terminals::the_child_has_the_terminal_of_docker_run_it,
     ),
     (
         "dockerfile_builds_and_runs",

@@ -7,6 +7,7 @@ mod http;
 mod port;
 mod proc;
 mod report;
+mod terminal;
 mod who;
 
 use std::collections::VecDeque;
@@ -30,9 +31,11 @@ use nix::unistd::{mkfifo, pipe2};
 pub(crate) use http::{get, get_unix};
 pub(crate) use port::{free_port, free_ports};
 pub(crate) use proc::{
-    Gone, children, descendants, listening_port, pidfd, send, send_with_value, state, status_field,
+    Gone, children, descendants, kill_by, listening_port, pidfd, send, send_with_value, state,
+    status_field, try_send_with_value,
 };
 pub(crate) use report::Report;
+pub(crate) use terminal::terminal;
 pub(crate) use who::{Who, ask, connect, greeted, tally};
 
 /// How long a fact may take to come true.
@@ -52,7 +55,9 @@ pub(crate) static WORKER: LazyLock<String> = LazyLock::new(|| {
     let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let is_new = |source: &str| changed(&path) >= changed(&sources.join(source));
     assert!(
-        is_new("worker.rs") && is_new("own.rs"),
+        ["worker.rs", "own.rs", "dirt.rs", "state.rs"]
+            .into_iter()
+            .all(is_new),
         "{} is missing or stale: plain `cargo test` builds it, and so does \
          `cargo build --example fixture-worker`",
         path.display()
@@ -70,6 +75,13 @@ pub(crate) fn can_be_pid1() -> bool {
         probe.is_ok_and(|status| status.success())
     });
     *CAN || cannot_run("RING 3", "pid1 tests need root and unshare(1)")
+}
+
+/// Not PID 1, and PID 1 where that can be had.
+pub(crate) fn both() -> impl Iterator<Item = bool> {
+    [false, true]
+        .into_iter()
+        .filter(|as_pid1| !as_pid1 || can_be_pid1())
 }
 
 /// Says which tests do not run here, past the capture of the test's output.
@@ -99,7 +111,8 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-const UNSHARE: &[&str] = &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+/// What makes the command after it PID 1.
+pub(crate) const UNSHARE: &[&str] = &["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
 /// A directory of a test's own, gone after it.
 pub(crate) struct Dir(PathBuf);

@@ -14,7 +14,7 @@ pub(crate) fn pidfd(pid: i32) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-pub(super) fn kill_by(process: &OwnedFd) {
+pub(crate) fn kill_by(process: &OwnedFd) {
     let fd = process.as_raw_fd();
     let no_info = ptr::null::<libc::siginfo_t>();
     // SAFETY: without an info the kernel makes one as for kill(2).
@@ -38,18 +38,22 @@ pub(crate) fn send(pid: i32, signal: i32) {
 /// sigqueue(3).
 #[track_caller]
 pub(crate) fn send_with_value(pid: i32, signal: i32, value: usize) {
+    assert!(try_send_with_value(pid, signal, value), "no room");
+}
+
+/// sigqueue(3). False where there is no room for it.
+#[track_caller]
+pub(crate) fn try_send_with_value(pid: i32, signal: i32, value: usize) -> bool {
     assert!(pid > 1, "signal {signal} to {pid}");
     let value = libc::sigval {
         sival_ptr: ptr::without_provenance_mut(value),
     };
     // SAFETY: the value is only handed on.
     let result = unsafe { libc::sigqueue(pid, signal, value) };
-    assert_eq!(
-        result,
-        0,
-        "signal {signal} to {pid}: {}",
-        std::io::Error::last_os_error()
-    );
+    let error = std::io::Error::last_os_error();
+    let is_full = result != 0 && error.raw_os_error() == Some(libc::EAGAIN);
+    assert!(result == 0 || is_full, "signal {signal} to {pid}: {error}");
+    !is_full
 }
 
 /// The one-letter state; none where there is no such process.

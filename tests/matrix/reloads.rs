@@ -46,6 +46,7 @@ fn loses_no_request(server: Server, environment: &[(&str, &str)]) {
         done: (),
     } = seen;
     for (tally, kind) in [(&by_new, "new"), (&by_kept, "kept")] {
+        println!("{} answered, by {kind} connections", tally.answered);
         if tally.answered == 0 || !tally.failures.is_empty() {
             clinit.fail(&format!("by {kind} connections: {tally:?}"));
         }

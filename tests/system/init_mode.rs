@@ -2,14 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::harness::{Gone, Setup, can_be_pid1, children, send, state};
-
-/// Not PID 1, and PID 1 where that can be had.
-fn both() -> impl Iterator<Item = bool> {
-    [false, true]
-        .into_iter()
-        .filter(|as_pid1| !as_pid1 || can_be_pid1())
-}
+use crate::harness::{Gone, Setup, both, children, send, state};
 
 #[test]
 fn its_exit_status_is_ours() {
@@ -46,69 +39,6 @@ fn it_is_never_run_again() {
     let left = clinit.end();
     left.expect(3);
     assert_eq!(left.log, "", "nothing but the child is to be heard");
-}
-
-#[test]
-fn each_signal_is_its_own() {
-    let special = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, 32, 33];
-    for as_pid1 in both() {
-        let mut clinit = Setup::new("")
-            .pid1(as_pid1)
-            .worker("on all report report up wait")
-            .start();
-        let _ = clinit.report("report");
-        for signal in (1..=64).filter(|signal| !special.contains(signal)) {
-            let told = format!("signal {signal}, PID 1: {as_pid1}");
-            clinit.signal(signal);
-            let report = clinit.report("signal");
-            assert_eq!(report.fields[0], signal.to_string(), "{told}");
-
-            let value = 0x7_0000_0000 + usize::try_from(signal).unwrap();
-            clinit.signal_with_value(signal, value);
-            let report = clinit.report("signal");
-            assert_eq!(report.fields[0], signal.to_string(), "{told}");
-            assert_eq!(report.value("value"), value.to_string(), "{told}");
-            assert_eq!(report.value("code"), "-1", "SI_QUEUE, {told}");
-        }
-    }
-}
-
-#[test]
-fn a_burst_of_signals_loses_none() {
-    for as_pid1 in both() {
-        let mut clinit = Setup::new("")
-            .pid1(as_pid1)
-            .worker("on RTMIN+4 report report up wait")
-            .start();
-        let _ = clinit.report("report");
-        for value in 1..=200 {
-            clinit.signal_with_value(38, value);
-        }
-        for value in 1..=200 {
-            assert_eq!(clinit.report("signal").value("value"), value.to_string());
-        }
-    }
-}
-
-#[test]
-fn a_signal_ends_it_as_it_would_without_clinit() {
-    for as_pid1 in both() {
-        for signal in [
-            libc::SIGTERM,
-            libc::SIGINT,
-            libc::SIGHUP,
-            libc::SIGABRT,
-            libc::SIGSEGV,
-            37,
-        ] {
-            let mut clinit = Setup::new("")
-                .pid1(as_pid1)
-                .worker("report up wait")
-                .start();
-            let _ = clinit.report("report");
-            clinit.end_by(signal).expect(128 + signal);
-        }
-    }
 }
 
 #[test]

@@ -2,39 +2,18 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::fd::{FromRawFd as _, IntoRawFd as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 
-use nix::fcntl::OFlag;
-use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
-
-use crate::harness::{Setup, program};
+use crate::harness::{Setup, program, terminal};
 
 /// A terminal that clinit is to lead a session on, and its master, whose end
 /// is a hang-up.
-fn at_a_terminal(setup: Setup) -> Option<(File, Setup)> {
+pub(crate) fn at_a_terminal(setup: Setup) -> Option<(File, Setup)> {
     if program("setsid").is_none() {
         crate::harness::cannot_run("RING 3", "terminal tests need setsid(1)");
         return None;
     }
     let (master, slave) = terminal();
     Some((master, setup.through(&["setsid", "--ctty"]).stdin(slave)))
-}
-
-/// Both close-on-exec, which openpty(3) cannot do.
-fn terminal() -> (File, File) {
-    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let slave = File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOCTTY)
-        .open(ptsname_r(&master).unwrap())
-        .unwrap();
-    // SAFETY: into_raw_fd has given it up.
-    let master = unsafe { File::from_raw_fd(master.into_raw_fd()) };
-    (master, slave)
 }
 
 #[test]

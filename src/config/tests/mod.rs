@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::scratch::Scratch;
 use super::*;
-use crate::supervisor::policy::{Drain, Ready, Restart, Signal, Surge};
+use crate::supervisor::policy::{Drain, Meaning, Ready, Restart, Routes, Signal, Surge, Target};
 
 mod random;
 mod refusals;
@@ -82,6 +82,8 @@ fn a_bare_command_is_run_in_init_mode_with_the_defaults() {
         backoff_max: Duration::from_secs(15),
         min_uptime: Duration::from_secs(1),
         max_restarts: 16,
+        routes: Routes::default(),
+        forward_to: Target::Main,
         stop_signal: Signal::TERM,
         drain_delay: Duration::ZERO,
         grace: Duration::from_secs(8),
@@ -168,7 +170,8 @@ fn every_option_is_understood() {
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
         --control /run/c --ready-during-drain keep \
-        --log-format json --log-level warn -v server";
+         --signal USR2=reload --signal term=SIGQUIT -g \
+        -p KILL -e 143 -e 3 -w -s --log-format json --log-level warn -v server";
     let argv: Vec<&str> = argv.split_ascii_whitespace().collect();
     let (cwd, root) = (image.path(), image.path());
     let parsed = parse_with(&argv, &[], Place { cwd, root }).unwrap();
@@ -181,6 +184,9 @@ fn every_option_is_understood() {
         panic!("{argv:?} runs nothing");
     };
     let (yes, secs) = (true, Duration::from_secs);
+    let mut routes = Routes::default();
+    routes.set(Signal::USR2, Meaning::Reload);
+    routes.set(Signal::TERM, Meaning::Forward(Signal::QUIT));
     let expected = Config {
         command: vec!["server".into()],
         policy: Policy {
@@ -194,6 +200,8 @@ fn every_option_is_understood() {
             backoff_max: secs(10),
             min_uptime: secs(4),
             max_restarts: 3,
+            routes,
+            forward_to: Target::Group,
             stop_signal: Signal::INT,
             drain_delay: secs(3),
             grace: secs(60),
@@ -204,6 +212,11 @@ fn every_option_is_understood() {
             max_lifetime: Some(secs(3600)),
             hang_timeout: Some(secs(15)),
             orphan_grace: secs(2),
+        },
+        plain: Plain {
+            parent_death: Some(Signal::KILL),
+            ok_codes: vec![143, 3],
+            warn_reaped: yes,
         },
         sizing: Sizing {
             instances: Instances::Percent(50),
@@ -245,6 +258,35 @@ fn every_option_is_understood() {
         max_memory: Some(MaxMemory::Percent(80)),
     };
     assert_eq!(*config, expected);
+}
+
+#[test]
+fn what_it_shares_with_other_inits_may_stand_in_variables() {
+    let env = [
+        ("CLINIT_PARENT_DEATH", "RTMIN+3"),
+        ("CLINIT_EXIT_OK", "143,3"),
+        ("CLINIT_WARN_REAPED", "1"),
+        ("CLINIT_SUBREAPER", "1"),
+    ];
+    let expected = Plain {
+        parent_death: Signal::from_number(37),
+        ok_codes: vec![143, 3],
+        warn_reaped: true,
+    };
+    assert_eq!(config_in(&["server"], &env).plain, expected);
+    assert_eq!(config(&["server"]).plain, Plain::default());
+}
+
+#[test]
+fn entries_that_are_no_variables_are_passed_on() {
+    let env = [("B", "1"), ("", "no variable"), ("B", "2"), ("", "")];
+    let kept = config_in(&["--env", "A=1", "server"], &env).environment;
+    let expected = [&env[..], &[("A", "1")]].concat();
+    let expected: Vec<_> = expected
+        .into_iter()
+        .map(|(n, v)| (n.into(), v.into()))
+        .collect();
+    assert_eq!(kept, expected);
 }
 
 #[test]

@@ -2,8 +2,20 @@
 
 use super::*;
 
+/// What `--signal` takes.
+const ROUTE: &str = "accepted is SIG=ACTION: forward, ignore, reload, shutdown or a signal, \
+    as in USR2=reload or TERM=QUIT";
+
 /// A value that each option that takes one refuses.
-const REFUSED: [(&str, &str, &str); 37] = [
+const REFUSED: [(&str, &str, &str); 43] = [
+    ("signal", "TERM", ROUTE),
+    ("signal", "TREM=ignore", ROUTE),
+    ("signal", "TERM=stop!", ROUTE),
+    (
+        "signal",
+        "KILL=TERM",
+        "KILL and STOP cannot be caught; accepted is any other signal",
+    ),
     (
         "instances",
         "many",
@@ -126,6 +138,12 @@ const REFUSED: [(&str, &str, &str); 37] = [
         "/nonexistent/env",
         "cannot read it: no such file or directory (os error 2)",
     ),
+    (
+        "parent-death",
+        "SIGFOO",
+        "accepted is a signal as in TERM, SIGQUIT, 15 or RTMIN+3",
+    ),
+    ("exit-ok", "256", "accepted is an exit code from 0 to 255"),
     ("log-format", "xml", "accepted are text and json"),
     (
         "log-level",
@@ -226,6 +244,15 @@ fn contradictions() {
              accepted are auto, notify and after:DUR",
         ),
         (
+            &["-i2", "--signal", "TERM=QUIT", "--signal", "15=ignore"],
+            "--signal \"15=ignore\": that signal has an action already",
+        ),
+        (
+            &["--signal", "TERM=reload"],
+            "--signal \"TERM=reload\": that needs cluster mode (-i N or -l ADDR); \
+             accepted are forward, ignore and a signal",
+        ),
+        (
             &["-i", "2", "--grace", "1s", "-i2"],
             "-i is given twice: once is accepted",
         ),
@@ -270,11 +297,15 @@ fn options_that_are_not_ours() {
     for (argv, message) in [
         (
             &["-w", "4", "app"][..],
-            "unknown option -w: did you mean -i 4?",
+            "unknown option -w 4: did you mean -i 4?",
         ),
-        (&["-w4", "app"], "unknown option -w: did you mean -i 4?"),
-        (&["-w"], "unknown option -w: did you mean -i?"),
-        (&["-w", "app"], "unknown option -w: did you mean -i?"),
+        (
+            &["-w", "max", "app"],
+            "unknown option -w max: did you mean -i max?",
+        ),
+        (&["-w4", "app"], "unknown option -4: clinit -h lists them"),
+        (&["-w", "--", "4"], ""),
+        (&["-w", "app", "4"], ""),
         (
             &["--workers=max", "app"],
             "unknown option --workers: did you mean -i max?",

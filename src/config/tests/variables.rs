@@ -14,6 +14,8 @@ fn the_line_beats_the_environment() {
         ("CLINIT_SHARE", "slots"),
         ("CLINIT_CAPTURE", "80,443"),
         ("CLINIT_READY", "listen"),
+        ("CLINIT_SIGNAL", "USR1=ignore, TERM=RTMIN+3"),
+        ("CLINIT_TO_GROUP", "1"),
     ];
     let from_env = config_in(&["server"], &env);
     assert_eq!(from_env.sizing.instances, Instances::Exactly(2));
@@ -26,6 +28,12 @@ fn the_line_beats_the_environment() {
     assert_eq!(from_env.share, Share::Slots);
     assert_eq!(from_env.capture, Capture::Ports(vec![80, 443]));
     assert_eq!(from_env.policy.ready, Ready::Listen);
+    let mut routes = Routes::default();
+    routes.set(Signal::USR1, Meaning::Nothing);
+    let third = Signal::from_number(37).unwrap();
+    routes.set(Signal::TERM, Meaning::Forward(third));
+    assert_eq!(from_env.policy.routes, routes);
+    assert_eq!(from_env.policy.forward_to, Target::Group);
     assert_eq!(
         parse_in(&["a"], &env).unwrap().log.level,
         LevelFilter::Debug

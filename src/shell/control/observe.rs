@@ -83,6 +83,8 @@ impl Shell {
             Event::DeadlineReached
             | Event::Signal(_)
             | Event::Ready(_)
+            | Event::Stopped(..)
+            | Event::NotStopped(_)
             | Event::GroupGone(_)
             | Event::Emptied(_)
             | Event::Stopping(_)
@@ -116,6 +118,8 @@ impl Shell {
             | Action::Signal { .. }
             | Action::Admit(_)
             | Action::SuspendSelf
+            | Action::StopJob { .. }
+            | Action::LendTerminal(..)
             | Action::CloseListeners
             | Action::TermTree
             | Action::KillTree

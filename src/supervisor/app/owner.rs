@@ -3,7 +3,7 @@
 use super::departing::Manner;
 use super::{App, slot_number};
 use crate::supervisor::Turn;
-use crate::supervisor::event::{Action, Note, Target, Whom};
+use crate::supervisor::event::{Action, Note, Whom};
 use crate::supervisor::signal::Signal;
 use crate::supervisor::slot::{Next, State};
 
@@ -85,7 +85,7 @@ impl App {
         }
     }
 
-    /// Sends a signal to the main processes of the slots' own workers.
+    /// Passes a signal on to the slots' own workers.
     pub(in crate::supervisor) fn forward_to(
         &mut self,
         whom: Whom,
@@ -93,7 +93,7 @@ impl App {
         turn: &mut Turn<'_>,
     ) {
         if whom == Whom::All {
-            self.forward(Target::Main, signal, None, turn);
+            self.forward(signal, None, turn);
             return;
         }
         for number in self.meant(whom, turn) {
@@ -101,7 +101,7 @@ impl App {
             if let Some(worker) = running {
                 turn.act(Action::Signal {
                     worker,
-                    to: Target::Main,
+                    to: self.policy.forward_to,
                     signal,
                     value: None,
                 });

@@ -7,10 +7,10 @@
 use super::{NOW, now_at, policy_of, slots};
 use crate::supervisor::app::KILL_TIMEOUT;
 use crate::supervisor::app::Progress;
-use crate::supervisor::policy::Mode;
+use crate::supervisor::policy::{Meaning, Mode};
 use crate::supervisor::slot::{Departing, Next, Slot, Stage, State, Successor, Trial};
 use crate::supervisor::{
-    Action, Event, Failure, Note, Phase, Served, Signal, Supervisor, Time, WorkerId,
+    Action, Event, Failure, Holder, Note, Phase, Served, Signal, Supervisor, Time, WorkerId,
 };
 
 #[derive(Debug)]
@@ -53,6 +53,7 @@ impl Step<'_> {
         self.restarts_are_bounded()?;
         self.the_only_one_stays_alone()?;
         self.the_ready_alone_are_admitted()?;
+        self.a_terminal_alone_stops_it()?;
         self.memory_is_bounded()
     }
 
@@ -63,6 +64,8 @@ impl Step<'_> {
             | Action::Admit(_)
             | Action::TurnAway(_)
             | Action::SuspendSelf
+            | Action::StopJob { .. }
+            | Action::LendTerminal(..)
             | Action::CloseListeners
             | Action::TermTree
             | Action::KillTree
@@ -227,9 +230,19 @@ impl Step<'_> {
     fn end_was_asked_for(&self) -> bool {
         match (self.event, self.before.phase) {
             (Event::Signal(arrival), _) => {
-                matches!(arrival.signal, Signal::TERM)
-                    || (arrival.signal == Signal::HUP
-                        && (arrival.from_kernel || self.before.mode == Mode::Init))
+                let is_init = self.before.mode == Mode::Init;
+                let usually = |signal| {
+                    signal == Signal::TERM
+                        || (signal == Signal::HUP && (arrival.from_kernel || is_init))
+                };
+                match self.before.routes.of(arrival.signal) {
+                    None => usually(arrival.signal),
+                    Some(Meaning::Shutdown) => true,
+                    Some(Meaning::Forward(other)) => {
+                        is_init && (usually(arrival.signal) || usually(other))
+                    }
+                    Some(_) => false,
+                }
             }
             (Event::DeadlineReached, Phase::Leaving { until }) => until <= NOW,
             _ => false,
@@ -291,7 +304,7 @@ impl Step<'_> {
         holds(closes == usize::from(ends), 7, || {
             format!("listeners closed {closes} times")
         })?;
-        let asked = matches!(self.event, Event::Signal(arrival) if arrival.signal == Signal::TERM);
+        let asked = matches!(self.event, Event::Signal(_)) && self.end_was_asked_for();
         let delay = policy_of(self.before).drain_delay;
         let first = self.before.phase == Phase::Serving;
         holds(!(ends && first && asked && !delay.is_zero()), 7, || {
@@ -430,6 +443,22 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Clinit stands still for a child at a terminal, where somebody can see it,
+    /// and for nobody else.
+    fn a_terminal_alone_stops_it(&self) -> Checked {
+        let stops = |action: &Action| matches!(action, Action::StopJob { .. });
+        let may = matches!(
+            self.event,
+            Event::Stopped(worker, _, holder)
+                if holder != Holder::Nobody
+                    && policy_of(self.before).mode == Mode::Init
+                    && slots(self.before).flat_map(Slot::running).any(|of| of == worker)
+        );
+        holds(may || !self.actions.iter().any(stops), 10, || {
+            format!("{:?} stops clinit", self.event)
+        })
     }
 
     fn memory_is_bounded(&self) -> Checked {

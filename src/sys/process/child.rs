@@ -8,13 +8,14 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Pid, chdir, getpgrp, getpid, getppid, setpgid};
+use nix::unistd::{Pid, chdir, getpid, getppid, setpgid};
 
 use super::super::affinity;
 use super::super::notification;
 use super::super::rights;
 use super::super::signals::{ChildStatuses, set_child_statuses};
 use super::super::start::Inherited;
+use super::super::terminal::{is_own_stdin, set_foreground};
 use super::credentials::{take_on, to_take_on};
 use super::image::Image;
 use super::{Credentials, FILTERED, Filter, Group, SpawnFailure, SpawnRequest, Stdin, Step};
@@ -35,7 +36,7 @@ pub(super) struct Child<'a> {
     /// Whether it is to become the terminal's foreground group. Decided before
     /// the fork: after it either side may already have moved it to a group of
     /// its own.
-    foreground: bool,
+    pub(super) foreground: bool,
     /// clinit, as the child is to find it.
     parent: Pid,
 }
@@ -70,7 +71,7 @@ impl<'a> Child<'a> {
             moves: handed_down.chain(stdin).collect(),
             credentials: to_take_on(request.credentials),
             affinity: request.cpu.map(affinity::only),
-            foreground: request.group == Group::NewForeground && is_foreground(),
+            foreground: request.group == Group::NewForeground && is_own_stdin(),
             parent: getpid(),
         })
     }
@@ -117,6 +118,11 @@ impl<'a> Child<'a> {
             // Only the soft limit was raised, so this lowers it and cannot be
             // refused.
             let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+        }
+        if let Some((soft, hard)) = self.inherited.sigpending {
+            // Likewise: what was lowered is the soft one, up to which anybody
+            // may raise it again.
+            let _ = setrlimit(Resource::RLIMIT_SIGPENDING, soft, hard);
         }
         if let Some(signal) = request.parent_death_signal {
             // After setuid, which clears it.
@@ -173,17 +179,8 @@ fn lead_group(foreground: bool) {
     if foreground {
         // SIGTTOU is blocked, so this does not stop the child. A terminal
         // that has gone away meanwhile is no reason not to run.
-        // SAFETY: tcsetpgrp touches no memory.
-        unsafe { libc::tcsetpgrp(0, getpid().as_raw()) };
+        let _ = set_foreground(0, getpid().as_raw());
     }
-}
-
-/// Whether this process's group is the foreground group of the terminal on
-/// descriptor 0; not so where that is no terminal of this session.
-fn is_foreground() -> bool {
-    // SAFETY: tcgetpgrp touches no memory of ours. It answers -1 on an error.
-    let group = unsafe { libc::tcgetpgrp(0) };
-    group == getpgrp().as_raw()
 }
 
 /// Comes under the filter and hands its listener to clinit.

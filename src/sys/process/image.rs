@@ -38,10 +38,11 @@ pub(super) struct Image<'a> {
     argv: Vec<*const c_char>,
     /// `/bin/sh`, room for the file, then the arguments after `argv[0]`.
     script_argv: Vec<*const c_char>,
-    /// The environment; the last entries before the null are `own_pid`.
+    /// The environment, with nulls where the `own_pid` are to be.
     env: Vec<*const c_char>,
-    /// Variables that are the process's own number, as `NAME=` and room.
-    own_pid: Vec<Vec<u8>>,
+    /// Variables that are the process's own number: where they stand, and
+    /// their name with room.
+    own_pid: Vec<(usize, Vec<u8>)>,
     strings: PhantomData<&'a CStr>,
 }
 
@@ -60,23 +61,37 @@ impl<'a> Image<'a> {
         script_argv.push(ptr::null());
         let mut full_argv = pointers(argv);
         full_argv.push(ptr::null());
-        let is_own = |entry: &CString| {
-            let mut parts = entry.to_bytes().splitn(2, |byte| *byte == b'=');
-            let name = parts.next().unwrap_or_default();
-            own_pid.iter().any(|own| own.as_bytes() == name)
-        };
         let mut full_env = Vec::with_capacity(env.len() + own_pid.len() + 1);
-        let others = env.iter().filter(|entry| !is_own(entry));
-        full_env.extend(others.map(|entry| entry.as_ptr()));
-        // These are written in the child, as is the null that ends them.
-        full_env.resize(full_env.len() + own_pid.len() + 1, ptr::null());
+        let mut places = vec![None; own_pid.len()];
+        for entry in env {
+            let name = entry.to_bytes().split(|byte| *byte == b'=').next();
+            let own = own_pid
+                .iter()
+                .position(|own| name == Some(own.as_bytes()))
+                .and_then(|index| places.get_mut(index));
+            match own {
+                None => full_env.push(entry.as_ptr()),
+                Some(place) if place.is_none() => {
+                    *place = Some(full_env.len());
+                    full_env.push(ptr::null());
+                }
+                Some(_) => {}
+            }
+        }
         let with_room = |name: &&str| [name.as_bytes(), &[0; PID_ROOM]].concat();
+        let mut written = Vec::with_capacity(own_pid.len());
+        for (name, place) in own_pid.iter().zip(places) {
+            let place = place.unwrap_or(full_env.len());
+            full_env.resize(full_env.len().max(place + 1), ptr::null());
+            written.push((place, with_room(name)));
+        }
+        full_env.push(ptr::null());
         Ok(Self {
             candidates: candidates(file, path_of(env)),
             argv: full_argv,
             script_argv,
             env: full_env,
-            own_pid: own_pid.iter().map(with_room).collect(),
+            own_pid: written,
             strings: PhantomData,
         })
     }
@@ -107,15 +122,15 @@ impl<'a> Image<'a> {
     }
 
     fn write_own_pid(&mut self) {
-        let first = self.env.len().saturating_sub(self.own_pid.len() + 1);
-        let entries = self.env.iter_mut().skip(first);
-        for (buffer, entry) in self.own_pid.iter_mut().zip(entries) {
+        for (place, buffer) in &mut self.own_pid {
             let name = buffer.len().saturating_sub(PID_ROOM);
             let mut unwritten = buffer.get_mut(name..).unwrap_or_default();
             // It has room for the longest pid and a NUL. Formatting an integer
             // into a slice neither allocates nor fails.
             let _ = write!(unwritten, "={}", std::process::id());
-            *entry = buffer.as_ptr().cast();
+            if let Some(entry) = self.env.get_mut(*place) {
+                *entry = buffer.as_ptr().cast();
+            }
         }
     }
 }
@@ -200,8 +215,15 @@ mod tests {
     #[test]
     fn the_pid_is_written_in_place_of_any_other() {
         let argv = [c"x".to_owned()];
-        let env = [c"LISTEN_PID=1", c"A=b", c"LISTEN_PIDS=2"].map(CStr::to_owned);
-        let mut image = Image::new(&argv, &env, &["LISTEN_PID", "WATCHDOG_PID"]).unwrap();
+        let env = [
+            c"A=b",
+            c"LISTEN_PID=1",
+            c"LISTEN_PIDS=2",
+            c"LISTEN_PID=3",
+            c"LISTEN_PID",
+        ];
+        let env = env.map(CStr::to_owned);
+        let mut image = Image::new(&argv, &env, &["WATCHDOG_PID", "LISTEN_PID"]).unwrap();
         image.write_own_pid();
         let entries: Vec<&CStr> = image
             .env
@@ -212,11 +234,13 @@ mod tests {
             .map(|entry| unsafe { CStr::from_ptr(*entry) })
             .collect();
         let own = ["LISTEN_PID", "WATCHDOG_PID"];
-        let own = own.map(|name| format!("{name}={}", std::process::id()));
-        assert_eq!(entries.len(), 4);
-        assert_eq!(entries[..2], [c"A=b", c"LISTEN_PIDS=2"]);
-        assert_eq!(entries[2].to_str().unwrap(), own[0]);
-        assert_eq!(entries[3].to_str().unwrap(), own[1]);
+        let [listen, watchdog] = own.map(|name| format!("{name}={}", std::process::id()));
+        let expected = ["A=b", &listen, "LISTEN_PIDS=2", &watchdog];
+        let entries: Vec<&str> = entries
+            .into_iter()
+            .map(|entry| entry.to_str().unwrap())
+            .collect();
+        assert_eq!(entries, expected);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub enum Change {
     Stopped {
         /// The child.
         pid: i32,
+        /// The signal's number.
+        signal: i32,
     },
     /// SIGCONT has continued a child, or a traced thread.
     Continued {
@@ -114,7 +116,10 @@ fn wait(scope: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<Ch
         return Ok(match info.si_code {
             _ if pid == 0 => None,
             libc::CLD_TRAPPED => Some(Change::Trapped { tid: pid, status }),
-            libc::CLD_STOPPED => Some(Change::Stopped { pid }),
+            libc::CLD_STOPPED => Some(Change::Stopped {
+                pid,
+                signal: status,
+            }),
             libc::CLD_CONTINUED => Some(Change::Continued { pid }),
             code => Some(Change::Exited(Reaped {
                 pid,
@@ -142,7 +147,7 @@ pub(in super::super) fn wait_for_one(pid: i32) -> Result<RawExit, NoChildren> {
             libc::WEXITED | libc::WSTOPPED | libc::__WALL,
         )? {
             Some(Change::Exited(reaped)) => return Ok(reaped.exit),
-            Some(Change::Stopped { pid }) => {
+            Some(Change::Stopped { pid, .. }) => {
                 // SAFETY: kill touches no memory. The child is not reaped yet,
                 // so the number is its own.
                 unsafe { libc::kill(pid, libc::SIGKILL) };
@@ -244,7 +249,13 @@ mod tests {
         let mut child = child.unwrap();
         let pid = child.id().try_into().unwrap();
         for (signal, expected) in [
-            (libc::SIGSTOP, Change::Stopped { pid }),
+            (
+                libc::SIGSTOP,
+                Change::Stopped {
+                    pid,
+                    signal: libc::SIGSTOP,
+                },
+            ),
             (libc::SIGCONT, Change::Continued { pid }),
         ] {
             super::super::super::kill::send(pid, signal, None).unwrap();

@@ -197,6 +197,16 @@ fn the_limit_of_open_descriptors_is_given_back() {
 }
 
 #[test]
+fn the_limit_of_queued_signals_is_given_back() {
+    let mut inherited = Inherited::record();
+    let (_, hard) = inherited.sigpending.unwrap();
+    inherited.sigpending = Some((77, hard));
+    let text = "grep 'Max pending signals' /proc/$$/limits >&3";
+    let (_, written) = script(text, &NOTHING, &inherited);
+    assert_eq!(written.split_whitespace().nth(3), Some("77"), "{written}");
+}
+
+#[test]
 fn directory_and_cpu_are_as_asked_for() {
     let cpu = *allowed_cpus().last().unwrap();
     let (_, written) = script(

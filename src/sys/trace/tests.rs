@@ -193,7 +193,10 @@ fn a_worker_that_is_stopped_meanwhile_stays_stopped_until_it_is_continued() {
             let pid = captive.pid;
             assert_eq!(
                 wait_for_change(pid),
-                Change::Stopped { pid },
+                Change::Stopped {
+                    pid,
+                    signal: libc::SIGSTOP
+                },
                 "{role:?} {at}"
             );
             kill::send(pid, libc::SIGCONT, None).unwrap();
