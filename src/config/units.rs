@@ -69,8 +69,9 @@ pub(super) fn duration(text: &str, also: &str) -> Result<Duration, String> {
 /// Reads `MIN..MAX`, the shorter one first. MIN is not 0: doubling it would
 /// never grow.
 pub(super) fn backoff(text: &str) -> Result<(Duration, Duration), String> {
-    let (min, max) = text
-        .split_once("..")
+    let parts = text.split_once('.');
+    let (min, max) = parts
+        .and_then(|(min, max)| Some((min, max.strip_prefix('.')?)))
         .ok_or("accepted is MIN..MAX, as in 100ms..15s")?;
     let (min, max) = (duration(min, "")?, duration(max, "")?);
     if min.is_zero() {

@@ -85,6 +85,13 @@ pub(super) fn distribute(
     (claimed, passed)
 }
 
+/// The wildcard `[::]` as that of IPv4.
+fn in_ipv4(wanted: &str) -> Option<String> {
+    let (before, rest) = wanted.split_once('[')?;
+    let (_, port) = rest.split_once(']')?;
+    Some([before, "0.0.0.0", port].concat())
+}
+
 /// Whether a socket is at an address. Where `whichever` port was free could
 /// be had, it may be any.
 fn is_at(socket: &Listener, address: &Address, whichever: bool) -> bool {
@@ -98,7 +105,7 @@ fn is_at(socket: &Listener, address: &Address, whichever: bool) -> bool {
     match address {
         // Where there is no IPv6.
         Address::TcpAny(_) | Address::UdpAny(_) => {
-            alike(&wanted) || alike(&wanted.replace("[::]", "0.0.0.0"))
+            alike(&wanted) || in_ipv4(&wanted).is_some_and(|wanted| alike(&wanted))
         }
         // Without its path nobody finds it.
         Address::Unix(path) => alike(&wanted) && path.exists(),

@@ -305,14 +305,12 @@ impl Drop for Held {
 }
 
 fn starter_name(held: &Held) -> String {
-    match (held.port, held.local.strip_prefix("[::]:")) {
-        (Some(port), Some(_)) => port.to_string(),
-        _ => held
-            .local
-            .trim_start_matches("udp:")
-            .trim_start_matches("unix:")
-            .to_owned(),
+    let local = held.local.as_str();
+    if let (Some(port), Some(_)) = (held.port, local.strip_prefix("[::]:")) {
+        return port.to_string();
     }
+    let plain = local.strip_prefix("udp:").or(local.strip_prefix("unix:"));
+    plain.unwrap_or(local).to_owned()
 }
 
 /// An IPv6 wildcard leaves IPv4 to a listener that asks for just that.

@@ -47,11 +47,11 @@ impl Hierarchy<'_> {
     /// The mount, from a line of `/proc/self/mountinfo`:
     /// `32 31 0:29 /root /mount/point rw - cgroup source rw,cpu`.
     fn mount_in(&self, line: &str) -> Option<Mount> {
-        let (place, kind) = line.split_once(" - ")?;
-        let mut place = place.split(' ').skip(3);
-        let (root, point) = (place.next()?, place.next()?);
-        let mut kind = kind.split(' ');
-        let (file_system, _source, options) = (kind.next()?, kind.next()?, kind.next()?);
+        let mut fields = line.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        // Fields that may be there end with a hyphen.
+        fields.find(|field| *field == "-")?;
+        let (file_system, _source, options) = (fields.next()?, fields.next()?, fields.next()?);
         let matches = match self {
             Self::Unified => file_system == "cgroup2",
             Self::Controller(name) => {
