@@ -149,6 +149,23 @@ impl Dir {
     }
 }
 
+/// Lets whoever waits at this FIFO go on, once it does: opening one that
+/// nobody reads would wait for ever.
+pub(crate) fn open_gate(path: impl AsRef<Path>) {
+    let path = path.as_ref();
+    let start = Instant::now();
+    let mut options = File::options();
+    options.write(true).custom_flags(libc::O_NONBLOCK);
+    while options.open(path).is_err() {
+        assert!(
+            start.elapsed() < DEADLINE,
+            "nobody waits at {}",
+            path.display()
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 impl Drop for Dir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);

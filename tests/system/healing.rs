@@ -8,7 +8,8 @@ use std::thread::{self, sleep};
 use std::time::Duration;
 
 use crate::harness::{
-    Clinit, Setup, ask, can_be_pid1, connect, free_port, is_root, send, state, status_field,
+    Clinit, Setup, ask, can_be_pid1, connect, free_port, is_root, open_gate, send, state,
+    status_field,
 };
 
 fn local() -> SocketAddr {
@@ -47,7 +48,7 @@ fn a_leaking_worker_is_replaced_successor_first_and_nobody_notices() {
     clinit.wait_ready(2);
     let leaking = clinit.report("report").pid;
     let (asked, failed) = under_load(address, || {
-        std::fs::write(&gate, "").unwrap();
+        open_gate(&gate);
         assert_eq!(clinit.report("signal").pid, leaking);
     });
     let log = clinit.log();

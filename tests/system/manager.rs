@@ -12,7 +12,7 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-use crate::harness::{Clinit, DEADLINE, Dir, Setup, get, get_unix, listening_port};
+use crate::harness::{Clinit, DEADLINE, Dir, Setup, get, get_unix, listening_port, open_gate};
 
 /// A service manager, as far as clinit sees of one.
 struct Fake {
@@ -108,9 +108,9 @@ fn a_manager_is_told_once_half_the_workers_are_ready() {
         .worker(&format!("report up {} ready wait", slots.join(" ")))
         .start();
     let _ = clinit.reports("report", 4);
-    std::fs::write(&gates[2], "").unwrap();
+    open_gate(&gates[2]);
     fake.hear("STATUS=starting: 1 of 4 workers are ready");
-    std::fs::write(&gates[0], "").unwrap();
+    open_gate(&gates[0]);
     let (text, _) = fake.hear("READY=1");
     assert!(
         text.contains(&format!("MAINPID={}", clinit.pid())),
@@ -118,7 +118,7 @@ fn a_manager_is_told_once_half_the_workers_are_ready() {
     );
     fake.hear("STATUS=2 of 4 workers are ready");
     for gate in [&gates[1], &gates[3]] {
-        std::fs::write(gate, "").unwrap();
+        open_gate(gate);
     }
     fake.hear("STATUS=4 of 4 workers are ready");
     clinit.end_by(libc::SIGTERM).expect(0);
@@ -273,7 +273,7 @@ fn a_manager_that_reads_again_is_told_what_it_has_missed() {
     let mut clinit = setup
         .worker(&format!("await {gate} ready report up wait"))
         .start();
-    std::fs::write(&gate, "").unwrap();
+    open_gate(&gate);
     clinit.wait_for_log("cannot tell the service manager");
     clinit.wait_ready(1);
     fake.hear("READY=1");

@@ -4,7 +4,9 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::harness::{CLINIT, Dir, Setup, WORKER, by_route, children, free_port, is_root, program};
+use crate::harness::{
+    CLINIT, Dir, Setup, WORKER, by_route, children, free_port, is_root, open_gate, program,
+};
 
 fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
@@ -118,7 +120,7 @@ fn of_many_that_cannot_share_their_port_the_one_that_stays_has_it() {
         format!("tcp watch report up await {gate} listen-at {address} report bound serve-own");
     let mut clinit = setup.worker(&script).start();
     let _ = clinit.reports("report", 8);
-    std::fs::write(&gate, "").unwrap();
+    open_gate(&gate);
     let alone = clinit.report("report").pid;
     clinit.wait_until("it is alone", |clinit| {
         (children(clinit.pid()) == [alone]).then_some(())

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Setup, pidfd, send, state};
+use crate::harness::{Setup, open_gate, pidfd, send, state};
 
 const QUICK: &str = "--backoff 1ms..5ms -v";
 
@@ -92,7 +92,7 @@ fn a_worker_that_says_that_it_goes_is_replaced_without_a_delay() {
     for ready in 1..4 {
         let _ = clinit.report("report");
         clinit.wait_ready(ready);
-        std::fs::write(&gate, "").unwrap();
+        open_gate(&gate);
     }
     let _ = clinit.report("report");
 }
@@ -136,7 +136,7 @@ fn what_a_worker_says_wrongly_is_told_once_and_ends_nothing() {
 
 #[test]
 fn more_time_to_become_ready_is_granted() {
-    let setup = Setup::new("-i 1 -v --ready notify --ready-timeout 300ms");
+    let setup = Setup::new("-i 1 -v --ready notify --ready-timeout 3s");
     let gate = setup.dir.fifo("gate");
     let first = setup.path("first");
     let mut clinit = setup
@@ -151,8 +151,8 @@ fn more_time_to_become_ready_is_granted() {
     clinit.signal(libc::SIGHUP);
     let _ = clinit.report("report");
     // What is to be shown is that nothing happens at that time.
-    std::thread::sleep(Duration::from_millis(900).saturating_sub(began.elapsed()));
-    std::fs::write(&gate, "").unwrap();
+    std::thread::sleep(Duration::from_millis(3500).saturating_sub(began.elapsed()));
+    open_gate(&gate);
     clinit.wait_for_log("reloaded");
     assert!(!clinit.log().contains("reload failed"));
 }
@@ -177,7 +177,7 @@ fn another_main_process_has_the_signals_and_its_end_is_the_workers() {
     let main = clinit.report("report").pid;
     clinit.signal(libc::SIGUSR1);
     assert_eq!(clinit.report("signal").pid, main);
-    std::fs::write(&gate, "").unwrap();
+    open_gate(&gate);
     let parent = clinit.report("report").pid;
     clinit.wait_gone(parent);
     // It goes on: by this signal clinit has reaped the parent.

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use crate::harness::{Clinit, Setup, cannot_run, connect, free_port, send};
+use crate::harness::{Clinit, Setup, cannot_run, connect, free_port, open_gate, send};
 
 fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
@@ -31,7 +31,7 @@ fn a_successor_is_ready_once_it_listens_wherever_its_predecessor_did() {
     send(predecessor, libc::SIGKILL);
     assert_eq!(clinit.report("report").text(), "half");
     assert_eq!(ready(&mut clinit), 1, "it listens at one of two");
-    std::fs::write(gate, "").unwrap();
+    open_gate(gate);
     clinit.wait_ready(2);
 }
 
@@ -46,7 +46,7 @@ fn only_listening_counts_where_that_is_what_was_asked_for() {
     let mut clinit = setup.worker(&script).start();
     let _ = clinit.report("report");
     assert_eq!(ready(&mut clinit), 0);
-    std::fs::write(gate, "").unwrap();
+    open_gate(gate);
     clinit.wait_ready(1);
 }
 
@@ -61,7 +61,7 @@ fn listening_does_not_count_where_a_word_was_asked_for() {
     let mut clinit = setup.worker(&script).start();
     let _ = clinit.report("report");
     assert_eq!(ready(&mut clinit), 0);
-    std::fs::write(gate, "").unwrap();
+    open_gate(gate);
     clinit.wait_ready(1);
 }
 
@@ -81,7 +81,7 @@ fn a_debugger_that_listens_is_no_server() {
     let mut clinit = setup.worker(&script).start();
     let _ = clinit.report("report");
     assert_eq!(ready(&mut clinit), 0);
-    std::fs::write(gate, "").unwrap();
+    open_gate(gate);
     clinit.wait_ready(1);
 }
 

@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Setup, WORKER, ask, by_route, children, connect, free_port, greeted, pidfd, readable, send,
-    tally,
+    Setup, WORKER, ask, by_route, children, connect, free_port, greeted, open_gate, pidfd,
+    readable, send, tally,
 };
 
 fn local() -> SocketAddr {
@@ -335,7 +335,7 @@ fn one_queue_for_all_outlives_whoever_closes_it() {
     let script = format!("if-slot 1 [ {probe} report up hold ] at {address} report up hold");
     let mut clinit = setup.worker(&script).start();
     let _ = clinit.report("report");
-    fs::write(gate, "").unwrap();
+    open_gate(gate);
     let _ = clinit.report("report");
     let mut slots = std::collections::BTreeSet::new();
     clinit.wait_until("both answer", |_| {

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 
 use crate::harness::{
-    Clinit, Dir, Gone, Setup, WORKER, can_be_pid1, get, send, send_with_value, state,
+    Clinit, Dir, Gone, Setup, WORKER, can_be_pid1, get, open_gate, send, send_with_value, state,
 };
 
 const QUICK: &str = "--backoff 1ms..5ms";
@@ -63,7 +63,7 @@ fn the_grace_is_a_workers_own_time() {
     clinit.signal(libc::SIGTERM);
     clinit.wait_for_log("draining for at most");
     // Only now may it go.
-    fs::write(&gate, "").unwrap();
+    open_gate(&gate);
     // Whatever a worker's code is, it left when asked.
     clinit.end().expect(0);
 }

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::harness::{
-    Clinit, DEADLINE, Setup, Who, ask, connect, free_port, greeted, send, state, tally,
+    Clinit, DEADLINE, Setup, Who, ask, connect, free_port, greeted, open_gate, send, state, tally,
 };
 
 /// Long enough for clinit to be told of an arrival before the next one, which
@@ -43,7 +43,7 @@ fn a_worker_that_listens_and_is_not_ready_is_given_none() {
     for who in in_turn(address, 24) {
         assert_ne!(who.slot, "1");
     }
-    std::fs::write(gate, "").unwrap();
+    open_gate(gate);
     clinit.wait_ready(3);
     assert!(in_turn(address, 9).iter().any(|who| who.slot == "1"));
 }
@@ -265,7 +265,7 @@ fn a_lane_that_a_worker_shuts_down_is_given_none_and_the_others_are() {
     );
     let mut clinit = setup.worker(&script).start();
     clinit.wait_ready(3);
-    std::fs::write(&gate, "").unwrap();
+    open_gate(&gate);
     let _ = clinit.report("report");
     clinit.wait_for_log("has shut down");
     let mut slots = std::collections::BTreeSet::new();
@@ -273,7 +273,7 @@ fn a_lane_that_a_worker_shuts_down_is_given_none_and_the_others_are() {
         slots.insert(who.slot);
     }
     assert!(slots.iter().eq(["1", "2"]), "{slots:?}");
-    std::fs::write(&gate, "").unwrap();
+    open_gate(&gate);
     let _ = clinit.report("report");
     clinit.wait_until("it is given some again", |_| {
         (who(address).slot == "0").then_some(())
@@ -295,6 +295,6 @@ fn an_address_that_its_only_worker_shuts_down_is_listened_at_again() {
     clinit.wait_for_log("has shut down");
     let connected = |_: &mut Clinit| TcpStream::connect(address).ok();
     let mut stream = clinit.wait_until("it listens again", connected);
-    std::fs::write(gate, "").unwrap();
+    open_gate(gate);
     assert_eq!(greeted(&mut stream).unwrap().slot, "0");
 }
