@@ -72,10 +72,10 @@ impl Shell {
     /// value.
     pub(super) fn has_no_room(&mut self, passed_on: Passed) {
         if self.plan.is_cluster() {
-            let signal = passed_on.signal;
-            log::warn!("a worker's queue of signals is full: {signal} loses its value");
             let value = None;
             let _ = self.pass_on(Passed { value, ..passed_on });
+            let signal = passed_on.signal;
+            log::warn!("a worker's queue of signals is full: {signal} loses its value");
             return;
         }
         log::debug!("the child's queue of signals is full");
