@@ -26,6 +26,7 @@ const ENDING: &str = "
 --drain-delay is CLINIT_DRAIN_DELAY in the environment, and so on; the command
 line wins. In workers' ARGs, {slot}, {fd}, {fd:NAME} and {port:NAME} are
 replaced. DUR: 500ms, 20s, 1h30m, 0. SIZE: 300M, 1G. SIG: TERM, 15, RTMIN+3.
+Called tini, docker-init, dumb-init or catatonit, it takes that one's options.
 ";
 
 /// The help: usage, options, and how values are written, in lines of at most

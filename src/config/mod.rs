@@ -14,6 +14,7 @@ mod level;
 mod listen;
 mod memory;
 mod options;
+mod personality;
 mod placeholders;
 mod plain;
 mod policy;
@@ -47,6 +48,7 @@ pub use level::{Level, LevelFilter};
 pub use listen::{ListenAddress, ListenerSpec};
 pub use memory::MaxMemory;
 pub use options::{OPTIONS, OptionSpec};
+pub use personality::{Leads, Manner, Personality, Saying, Stream};
 pub use placeholders::{Bound, Template};
 pub use plain::Plain;
 pub use share::{Capture, Route, Share};
@@ -75,6 +77,10 @@ pub enum Invocation {
     Help,
     /// To print its version.
     Version,
+    /// To say something as another init would, whose name it was called by.
+    Says(Saying),
+    /// To run nothing until it is told to end, as catatonit does.
+    Pause,
 }
 
 /// A command line and environment that are understood.
@@ -159,6 +165,8 @@ pub struct Config {
     pub control: Socket,
     /// Whether it goes on to be called ready once a shutdown is asked for.
     pub ready_during_drain: bool,
+    /// What it does as another init would, whose name it was called by.
+    pub manner: Option<Manner>,
 }
 
 /// In which ways, besides systemd's and einhorn's, workers are told of the
@@ -187,6 +195,23 @@ pub fn parse(
 ) -> Result<Parsed, UsageError> {
     let root = Path::new("/");
     parse_at(Place { cwd, root }, argv, env, inherits_listeners)
+}
+
+/// Reads both as another init would that clinit was called for. The `name` that
+/// it was called by is that one's.
+#[must_use]
+pub fn parse_as(
+    personality: Personality,
+    name: &OsStr,
+    argv: &[OsString],
+    env: &[(OsString, OsString)],
+) -> Parsed {
+    let call = personality::Call { name, argv, env };
+    match personality::read(personality, call) {
+        personality::Wanted::Says(saying) => printing(Invocation::Says(saying)),
+        personality::Wanted::Pause => printing(Invocation::Pause),
+        personality::Wanted::Run(wish) => wish.parsed(env),
+    }
 }
 
 /// [`parse`], with /etc/passwd and /etc/group below another root.
@@ -307,6 +332,7 @@ fn run(
         max_memory: settings.max_memory,
         control: settings.control,
         ready_during_drain: settings.ready_during_drain,
+        manner: None,
     };
     Ok(Parsed {
         invocation: Invocation::Run(Box::new(config)),

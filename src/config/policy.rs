@@ -71,6 +71,7 @@ pub(super) fn policy(settings: &Settings, circumstances: &Circumstances<'_>) -> 
         max_lifetime: settings.max_lifetime,
         hang_timeout: settings.hang_timeout,
         orphan_grace: or_seconds(settings.orphan_grace, 5),
+        leaves_survivors: false,
     }
 }
 

@@ -24,6 +24,7 @@ mod memory;
 mod notes;
 mod notify;
 mod owing;
+mod pause;
 mod perform;
 mod plan;
 mod proof;
@@ -34,6 +35,7 @@ mod start;
 mod terminal;
 mod token;
 mod tree;
+mod voice;
 mod wait;
 mod workers;
 
@@ -42,7 +44,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::supervisor::policy::Ready;
-use crate::supervisor::{Event, Now, Outcome, Signal, Supervisor, Time};
+use crate::supervisor::{Cause, Event, Now, Outcome, Signal, Supervisor, Time};
 use crate::sys::clock;
 use crate::sys::poll::Poller;
 use crate::sys::random::Jitter;
@@ -63,6 +65,7 @@ use memory::Memory;
 use plan::Plan;
 use resizing::Resizing;
 pub use start::run;
+use voice::Voice;
 use workers::Workers;
 
 pub use crate::sys::start::{Inherited, arguments};
@@ -72,10 +75,14 @@ struct Shell {
     inherited: Inherited,
     poller: Poller,
     signals: SignalQueue,
+    /// What the kernel raises because clinit gives its terminal away.
+    ignored_once: Vec<Signal>,
     /// Signals that the child has no room for.
     backlog: Backlog,
     supervisor: Supervisor,
     plan: Plan,
+    /// What it says by another init's name.
+    voice: Voice,
     /// What it shares with other inits.
     plain: config::Plain,
     /// What shows that a worker is ready.
@@ -127,9 +134,11 @@ impl Shell {
         loop {
             self.catch_up();
             self.tell_manager();
-            if let Some(outcome) = self.outcome {
-                let code = self.plain.exit_code(outcome.code);
-                let outcome = Outcome { code, ..outcome };
+            if let Some(mut outcome) = self.outcome {
+                if let Cause::CannotRun(_) = outcome.cause {
+                    outcome.code = self.voice.code_of(outcome.code);
+                }
+                outcome.code = self.plain.exit_code(outcome.code);
                 self.closing.say(outcome, now());
                 return outcome.code;
             }

@@ -136,6 +136,9 @@ impl Shell {
         else {
             return;
         };
+        if self.voice.cannot_run(self.plan.program(), failure) {
+            return;
+        }
         let (slot, pid) = (worker.slot, worker.main_pid());
         let program = self.plan.program().display();
         let hint = self.plan.hint(failure);

@@ -38,7 +38,10 @@ impl Shell {
                 to,
                 signal,
                 value,
-            } => self.signal(worker, to, signal, value),
+            } => {
+                self.voice.forwarded(signal);
+                self.signal(worker, to, signal, value);
+            }
             Action::Admit(worker) => {
                 self.manager.admitted(worker);
                 self.admit(worker);
@@ -99,6 +102,7 @@ impl Shell {
             Level::Info
         };
         log::log!(level, slot, pid; "worker spawned");
+        self.voice.spawned(self.plan.program(), pid);
         self.lanes.copied(id);
         self.workers.insert(Worker {
             id,

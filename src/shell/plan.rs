@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{self, Config, Credentials, Dialects, Template};
+use crate::config::{self, Config, Credentials, Dialects, Leads, Template};
 use crate::supervisor::Signal;
 use crate::supervisor::policy::Mode;
 use crate::sys::process::{self, Filter, Group, SpawnFailure, SpawnRequest, Spawned, Stdin, Step};
@@ -71,6 +71,7 @@ pub(super) struct Plan {
     hang_timeout: Option<Duration>,
     /// How clinit takes part in workers' calls, if it does.
     filter: Option<Filter>,
+    group: Group,
 }
 
 /// What is a worker's own.
@@ -95,6 +96,7 @@ impl Plan {
             chdir,
             mut environment,
             env_steps,
+            manner,
             plain,
             ..
         } = config;
@@ -126,6 +128,12 @@ impl Plan {
                 .and_then(Result::ok),
             hang_timeout: policy.hang_timeout,
             filter,
+            group: match (policy.mode, manner.map(|manner| manner.leads)) {
+                (Mode::Cluster, _) => Group::New,
+                (Mode::Init, None | Some(Leads::Group)) => Group::NewForeground,
+                (Mode::Init, Some(Leads::Session)) => Group::NewSession,
+                (Mode::Init, Some(Leads::Nothing)) => Group::Own,
+            },
         }
     }
 
@@ -208,11 +216,7 @@ impl Plan {
                 Some(null) if cluster => Stdin::Null(null.as_fd()),
                 Some(_) | None => Stdin::Inherit,
             },
-            group: if cluster {
-                Group::New
-            } else {
-                Group::NewForeground
-            },
+            group: self.group,
             credentials,
             chdir: self.chdir.as_deref(),
             parent_death_signal: self.parent_death_signal(inherited),

@@ -63,11 +63,11 @@ impl Shell {
         let exit = exit_of(exit);
         self.thread_gone(pid);
         let Some(id) = self.workers.of_pid(pid) else {
-            let level = if self.plain.warn_reaped {
-                Level::Warn
-            } else {
-                Level::Debug
-            };
+            let warns = self.plain.warn_reaped;
+            if self.voice.reaped(pid, exit, warns) {
+                return;
+            }
+            let level = if warns { Level::Warn } else { Level::Debug };
             log::log!(level, pid; "reaped an orphan that {exit}");
             return;
         };
@@ -111,6 +111,7 @@ impl Shell {
             self.never_ran(id, slot, failure);
             return;
         }
+        self.voice.main_ended(pid, exit);
         let age = now().since(worker.started);
         let servers = match exit {
             Exit::Code(0) => background::servers_left(worker, age, &self.listeners, &self.lanes),

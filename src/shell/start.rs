@@ -6,10 +6,12 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 
-use crate::config::{self, Config, Credentials, Instances, Invocation, Share, UsageError};
+use crate::config::{
+    self, Config, Credentials, Instances, Invocation, Leads, Personality, Share, UsageError,
+};
 use crate::port::{Arrivals, Sharing};
-use crate::supervisor::Supervisor;
 use crate::supervisor::policy::Mode;
+use crate::supervisor::{Signal, Supervisor};
 use crate::sys::affinity::allowed_cpus;
 use crate::sys::cgroup::{Root, memory_limit};
 use crate::sys::errno::describe;
@@ -19,6 +21,7 @@ use crate::sys::poll::Poller;
 use crate::sys::process::{self, Filter};
 use crate::sys::random::Jitter;
 use crate::sys::remote;
+use crate::sys::session::give_up_terminal;
 use crate::sys::signals::SignalQueue;
 use crate::sys::start::{
     Inherited, Unprepared, close_inherited, end_with_parent, environment, own_uid, prepare,
@@ -39,9 +42,11 @@ use super::listeners::Listeners;
 use super::log;
 use super::manager::Manager;
 use super::memory::Memory;
+use super::pause::pause;
 use super::plan::Plan;
 use super::resizing::Resizing;
 use super::token::Token;
+use super::voice::{self, Voice};
 use super::workers::Workers;
 use super::{Shell, now};
 
@@ -49,7 +54,7 @@ use super::{Shell, now};
 const USAGE: u8 = 2;
 
 /// The exit code of a failure before any worker ran.
-const CANNOT_START: u8 = 1;
+pub(super) const CANNOT_START: u8 = 1;
 
 /// The first descriptor that a service manager passes on (`sd_listen_fds(3)`).
 const FIRST_PASSED: i32 = 3;
@@ -104,9 +109,16 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
     let environment = environment();
     // Without a path from the root, or removed: then a relative path stays one.
     let cwd = env::current_dir().unwrap_or_default();
-    let arguments = arguments.get(1..).unwrap_or_default();
+    let (name, arguments) = match arguments.split_first() {
+        Some((name, arguments)) => (name.as_os_str(), arguments),
+        None => (OsStr::new(""), arguments),
+    };
     let handed_down = passed_descriptors(&environment);
-    let parsed = match config::parse(arguments, &environment, &cwd, !handed_down.is_empty()) {
+    let parsed = match Personality::of(name) {
+        Some(personality) => Ok(config::parse_as(personality, name, arguments, &environment)),
+        None => config::parse(arguments, &environment, &cwd, !handed_down.is_empty()),
+    };
+    let parsed = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
             log::say(&error);
@@ -122,10 +134,17 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
             let report = cpus.report(&sizing, memory_limit(&Root::system()).as_ref());
             return print(&format!("{report}\n"));
         }
+        Invocation::Says(saying) => return voice::print(&saying),
+        Invocation::Pause => {
+            // Process 1 adopts orphans without that.
+            let _ = prepare(&inherited, true);
+            return pause();
+        }
         Invocation::Run(config) => *config,
     };
     log::start(parsed.log.format, parsed.log.level);
-    match prepare(&inherited) {
+    let adopts = config.manner.is_none_or(|manner| manner.adopts);
+    match prepare(&inherited, adopts) {
         Ok(()) => {}
         Err(Unprepared::Descriptors(error)) => {
             log::warn!("a standard descriptor stays closed: {}", describe(&error));
@@ -134,6 +153,9 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
             "orphans are not reaped: clinit is not process 1, and cannot adopt them: {}",
             describe(&error)
         ),
+    }
+    if !adopts && !inherited.is_pid1 {
+        Voice(config.manner).adopts_none();
     }
     if let Some(signal) = config.plain.parent_death {
         end_with_parent(signal.number(), &inherited);
@@ -214,6 +236,11 @@ fn shell(
     }
     let facts = Facts::of(&config, &capture);
     let socket = std::mem::take(&mut config.control);
+    let voice = Voice(config.manner);
+    let mut ignored_once = Vec::new();
+    if voice.leads(Leads::Session) && give_up_terminal() {
+        ignored_once.extend([Signal::HUP, Signal::CONT]);
+    }
     let like_any_init = config.plain.clone();
     let plan = Plan::new(config, pinned, filter);
     plan.check(&listeners).map_err(StartError::Usage)?;
@@ -236,9 +263,11 @@ fn shell(
         inherited,
         poller,
         signals,
+        ignored_once,
         backlog: Backlog::default(),
         supervisor,
         plan,
+        voice,
         plain: like_any_init,
         ready,
         hang_timeout,

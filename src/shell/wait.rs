@@ -120,6 +120,10 @@ impl Shell {
         if received.is_forged() || is_own || is_an_end {
             return false;
         }
+        if received.pid == std::process::id() && self.is_ignored_once(signal) {
+            return false;
+        }
+        self.voice.received(signal);
         log::debug!("received {signal} from pid {}", received.pid);
         self.events.push_back(Event::Signal(Arrival {
             signal,
@@ -127,6 +131,13 @@ impl Shell {
             from_kernel,
         }));
         false
+    }
+
+    fn is_ignored_once(&mut self, signal: Signal) -> bool {
+        let position = self.ignored_once.iter().position(|it| *it == signal);
+        position
+            .map(|it| self.ignored_once.swap_remove(it))
+            .is_some()
     }
 
     /// Reads whether a worker's exec succeeded.

@@ -74,6 +74,10 @@ impl Supervisor {
     }
 
     pub(super) fn begin_sweep(&mut self, exit_by: Time, turn: &mut Turn<'_>) {
+        if self.apps.iter().any(|app| app.policy.leaves_survivors) {
+            turn.act(Action::TermTree);
+            return self.leave(turn);
+        }
         let now = turn.now.time;
         let orphans = now + self.longest(|policy| policy.orphan_grace);
         let kill_at = orphans.min(exit_by - KILL_TIMEOUT);

@@ -557,7 +557,12 @@ fn init_mode_keeps_the_invariants() {
         drain_delay: Duration::ZERO,
         ..one_slot()
     };
+    let leaving = Policy {
+        leaves_survivors: true,
+        ..policy.clone()
+    };
     explore("init mode", Theme::Lives, policy, 6, 4);
+    explore("init mode, leaving survivors", Theme::Lives, leaving, 6, 2);
 }
 
 #[test]

@@ -129,4 +129,7 @@ pub struct Policy {
     pub hang_timeout: Option<Duration>,
     /// From TERM to KILL for what is left of the tree at the end.
     pub orphan_grace: Duration,
+    /// Whether what is left of the tree at the end is told to go, with TERM,
+    /// and not waited for: then there is no grace.
+    pub leaves_survivors: bool,
 }

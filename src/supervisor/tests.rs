@@ -34,6 +34,7 @@ pub(super) fn policy() -> Policy {
         max_lifetime: None,
         hang_timeout: None,
         orphan_grace: Duration::from_secs(1),
+        leaves_survivors: false,
     }
 }
 
@@ -688,4 +689,20 @@ fn a_hung_worker_that_is_not_to_be_restarted_is_not() {
 
 fn hung(actions: &[Action], worker: WorkerId) -> bool {
     actions.contains(&Action::Note(Note::Hung(worker)))
+}
+
+#[test]
+fn survivors_that_are_left_are_told_and_not_waited_for() {
+    let mut story = Story::new(Policy {
+        mode: Mode::Init,
+        instances: 1,
+        restart: Restart::Never,
+        leaves_survivors: true,
+        ..policy()
+    });
+    let _ = story.tell(Event::Executed(WorkerId(0)));
+    let actions = story.exit(0, 7, false);
+    assert!(actions.contains(&Action::TermTree), "{actions:?}");
+    assert!(!actions.contains(&Action::KillTree), "{actions:?}");
+    assert_eq!(exit_code(&actions), Some(7));
 }

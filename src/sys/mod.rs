@@ -33,6 +33,7 @@ pub mod process;
 pub mod random;
 pub mod remote;
 mod rights;
+pub mod session;
 pub mod signals;
 pub mod start;
 pub mod terminal;

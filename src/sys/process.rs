@@ -81,6 +81,11 @@ pub enum Group {
     /// A new one, which becomes the foreground group of the terminal on
     /// descriptor 0 where that is clinit's own group until then.
     NewForeground,
+    /// That of a new session, whose terminal is the one on descriptor 0 where
+    /// that is nobody's.
+    NewSession,
+    /// Clinit's own.
+    Own,
 }
 
 /// A child's user and groups.
@@ -261,7 +266,9 @@ pub fn spawn(request: &SpawnRequest<'_>, inherited: &Inherited) -> io::Result<Sp
         ForkResult::Parent { child: pid } => {
             // The child does the same. Whoever comes first, the group exists
             // before either goes on; after the exec it is EACCES.
-            let _ = setpgid(pid, Pid::from_raw(0));
+            if child.leads_a_group() {
+                let _ = setpgid(pid, Pid::from_raw(0));
+            }
             Ok(Spawned {
                 pid: pid.as_raw(),
                 report,

@@ -134,13 +134,13 @@ pub enum Unprepared {
 /// Makes clinit safe from its surroundings: blocks all signals, has the
 /// kernel keep children's statuses, occupies descriptors 0 to 2 where they
 /// were closed, raises the soft limit of open descriptors to the hard one,
-/// lowers that of queued signals, and adopts orphans. What the children must not see of this, spawning
-/// undoes.
+/// lowers that of queued signals, and, if it `adopts`, adopts orphans. What the
+/// children must not see of this, spawning undoes.
 ///
 /// # Errors
 ///
 /// See [`Unprepared`].
-pub fn prepare(inherited: &Inherited) -> Result<(), Unprepared> {
+pub fn prepare(inherited: &Inherited, adopts: bool) -> Result<(), Unprepared> {
     SignalSet::ALL.block_exactly();
     set_child_statuses(ChildStatuses::Kept);
     let occupied = occupy(inherited.closed);
@@ -151,7 +151,7 @@ pub fn prepare(inherited: &Inherited) -> Result<(), Unprepared> {
     if let Some((soft, hard)) = inherited.sigpending {
         let _ = setrlimit(Resource::RLIMIT_SIGPENDING, with_reserve(soft), hard);
     }
-    if !inherited.is_pid1 {
+    if adopts && !inherited.is_pid1 {
         prctl::set_child_subreaper(true).map_err(|errno| Unprepared::Subreaper(errno.into()))?;
     }
     occupied.map_err(|errno| Unprepared::Descriptors(errno.into()))
@@ -256,7 +256,7 @@ mod tests {
         assert!(in_child(|| {
             set_child_statuses(ChildStatuses::Lost);
             let inherited = Inherited::record();
-            let prepared = prepare(&inherited).is_ok();
+            let prepared = prepare(&inherited, true).is_ok();
             let after = Inherited::record();
             prepared
                 && inherited.child_statuses == ChildStatuses::Lost
@@ -282,7 +282,7 @@ mod tests {
             }
             let inherited = Inherited::record();
             let before = inherited.closed;
-            let prepared = prepare(&inherited).is_ok();
+            let prepared = prepare(&inherited, true).is_ok();
             // SAFETY: F_GETFD only looks the number up.
             let flags = [0, 2].map(|fd| unsafe { libc::fcntl(fd, libc::F_GETFD) });
             prepared
@@ -320,7 +320,7 @@ mod tests {
     fn a_parent_that_is_gone_already_is_not_missed() {
         assert!(in_child(|| {
             let mut inherited = Inherited::record();
-            if prepare(&inherited).is_err() {
+            if prepare(&inherited, true).is_err() {
                 return false;
             }
             let Ok(queue) = super::super::signals::SignalQueue::open() else {

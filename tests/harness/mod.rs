@@ -182,6 +182,7 @@ pub(crate) fn by_route(route: &str, options: &str) -> Setup {
 
 /// How clinit is to be started.
 pub(crate) struct Setup {
+    program: PathBuf,
     wrapper: Vec<OsString>,
     argv: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
@@ -196,6 +197,7 @@ impl Setup {
     pub(crate) fn new(options: &str) -> Self {
         let words = options.split_whitespace().map(OsString::from);
         Self {
+            program: CLINIT.into(),
             wrapper: Vec::new(),
             argv: words.collect(),
             env: Vec::new(),
@@ -217,10 +219,14 @@ impl Setup {
         self
     }
 
+    /// More arguments, words between spaces.
+    pub(crate) fn words(self, words: &str) -> Self {
+        words.split_whitespace().fold(self, Setup::arg)
+    }
+
     /// Runs the fixture worker with this script, words between spaces.
     pub(crate) fn worker(self, script: &str) -> Self {
-        let setup = self.arg("--").arg(&*WORKER);
-        script.split_whitespace().fold(setup, Setup::arg)
+        self.arg("--").arg(&*WORKER).words(script)
     }
 
     pub(crate) fn command<S: AsRef<OsStr>>(self, words: &[S]) -> Self {
@@ -235,6 +241,12 @@ impl Setup {
     /// A command that is to start clinit, as `env` or `nice` would.
     pub(crate) fn through(mut self, words: &[&str]) -> Self {
         self.wrapper.extend(words.iter().map(OsString::from));
+        self
+    }
+
+    /// What is to be started in clinit's place, or what clinit is called.
+    pub(crate) fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = path.into();
         self
     }
 
@@ -272,7 +284,7 @@ impl Setup {
         let unshare = if self.as_pid1 { UNSHARE } else { &[] };
         let mut words = unshare.iter().map(OsString::from).collect::<Vec<_>>();
         words.extend(self.wrapper);
-        words.push(CLINIT.into());
+        words.push(self.program.clone().into());
         words.extend(self.argv);
         let mut command = Command::new(&words[0]);
         command
@@ -291,6 +303,7 @@ impl Setup {
             ended: pidfd(pid).expect("a pidfd of a child"),
             child,
             pid,
+            exe: fs::canonicalize(&self.program).expect("the program"),
             as_pid1: self.as_pid1,
             log_pipe: log,
             log: Vec::new(),
@@ -318,6 +331,8 @@ pub(crate) struct Clinit {
     child: Child,
     /// Of the child, which may be a wrapper.
     pid: i32,
+    /// What it runs.
+    exe: PathBuf,
     ended: OwnedFd,
     as_pid1: bool,
     log_pipe: File,
@@ -377,10 +392,10 @@ impl Clinit {
             return self.pid;
         }
         let unshare = self.pid;
-        self.wait_until("unshare runs clinit", |_| {
+        self.wait_until("unshare runs clinit", |clinit| {
             children(unshare).into_iter().find(|&child| {
                 let exe = fs::read_link(format!("/proc/{child}/exe"));
-                exe.is_ok_and(|exe| exe == Path::new(CLINIT))
+                exe.is_ok_and(|exe| exe == clinit.exe)
             })
         })
     }
@@ -484,12 +499,17 @@ impl Clinit {
         }
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        readable(&[self.ended.as_fd()], Duration::ZERO)
+    }
+
     /// Waits until clinit has ended.
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
         self.wait_until("clinit ends", |clinit| {
             clinit.take_in();
-            readable(&[clinit.ended.as_fd()], Duration::ZERO).then_some(())
+            clinit.has_ended().then_some(())
         });
         let status = self.child.wait().expect("its status");
         // What it wrote before its end is in the pipe by now.

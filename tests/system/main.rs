@@ -26,6 +26,7 @@ mod job_control;
 mod listeners;
 mod manager;
 mod modes;
+mod names;
 mod notify;
 mod notify_clients;
 mod plain;

@@ -94,6 +94,7 @@ fn a_bare_command_is_run_in_init_mode_with_the_defaults() {
         max_lifetime: None,
         hang_timeout: None,
         orphan_grace: Duration::from_secs(5),
+        leaves_survivors: false,
     };
     assert_eq!(config.policy, policy);
     assert_eq!(config.sizing.instances, Instances::Exactly(1));
@@ -165,8 +166,7 @@ fn every_option_is_understood() {
     let argv = "-i 50% --max-instances 8 --worker-memory 300M -l web=8080 -l unix:a.sock \
         --share queue --capture 8080,9090 --sockets-as server-starter,nginx --ready after:5s --drain-delay 3s \
         --ready-timeout 30s --settle 2s --surge 25% --drain connections:5s \
-        --max-memory 80% --max-lifetime 1h --hang-timeout 15s \
-        --grace 1m --orphan-grace 2s --stop-signal SIGINT --restart on-failure \
+        --max-memory 80% --max-lifetime 1h --hang-timeout 15s --grace 1m --orphan-grace 2s --stop-signal SIGINT --restart on-failure \
         --backoff 1s..10s --min-uptime 4s --max-restarts 3 --user app --chdir sub \
         --env PORT=3000 --env A=1 --env-file app.env --env-step PORT --pin \
         --control /run/c --ready-during-drain keep \
@@ -212,6 +212,7 @@ fn every_option_is_understood() {
             max_lifetime: Some(secs(3600)),
             hang_timeout: Some(secs(15)),
             orphan_grace: secs(2),
+            leaves_survivors: false,
         },
         plain: Plain {
             parent_death: Some(Signal::KILL),
@@ -254,6 +255,7 @@ fn every_option_is_understood() {
         env_steps: vec!["PORT".into()],
         control: Socket::Path("/run/c".into()),
         ready_during_drain: true,
+        manner: None,
         pin: yes,
         max_memory: Some(MaxMemory::Percent(80)),
     };

@@ -13,6 +13,7 @@ use nix::unistd::{Pid, chdir, getpid, getppid, setpgid};
 use super::super::affinity;
 use super::super::notification;
 use super::super::rights;
+use super::super::session;
 use super::super::signals::{ChildStatuses, set_child_statuses};
 use super::super::start::Inherited;
 use super::super::terminal::{is_own_stdin, set_foreground};
@@ -76,6 +77,11 @@ impl<'a> Child<'a> {
         })
     }
 
+    /// Whether it is to lead a group, and no session.
+    pub(super) fn leads_a_group(&self) -> bool {
+        matches!(self.request.group, Group::New | Group::NewForeground)
+    }
+
     /// Becomes the command; or says to `report` why not, and exits.
     pub(super) fn run(&mut self, mut report: RawFd) -> ! {
         let (step, errno) = match self.arrange(&mut report) {
@@ -95,7 +101,11 @@ impl<'a> Child<'a> {
 
     fn arrange(&mut self, report: &mut RawFd) -> Result<(), (Step, Errno)> {
         let request = self.request;
-        lead_group(self.foreground);
+        match request.group {
+            Group::New | Group::NewForeground => lead_group(self.foreground),
+            Group::NewSession => session::lead(),
+            Group::Own => {}
+        }
         self.move_descriptors(report)
             .map_err(|errno| (Step::Descriptors, errno))?;
         if let Some(filter) = request.filter {
