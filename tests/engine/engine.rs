@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -49,6 +49,10 @@ impl Engine {
         let log = File::create(directory.join("dockerd.log")).map_err(cannot)?;
         let errors = log.try_clone().map_err(cannot)?;
 
+        // What `docker run --init` runs.
+        let init = directory.join("docker-init");
+        symlink(env!("CARGO_BIN_EXE_clinit"), &init).map_err(cannot)?;
+
         // Should this process be killed, its dockerd ends too.
         let daemon = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "dockerd", "--data-root"])
@@ -59,6 +63,8 @@ impl Engine {
             .arg(directory.join("pid"))
             .arg("--host")
             .arg(socket(&directory))
+            .arg("--init-path")
+            .arg(init)
             // An engine that runs here already is let be.
             .args(["--containerd-namespace", "clinit-ring4"])
             .args(["--containerd-plugins-namespace", "clinit-ring4-plugins"])

@@ -19,6 +19,7 @@ mod engine;
 )]
 mod harness;
 mod http;
+mod init;
 mod limits;
 #[path = "../servers/load.rs"]
 mod load;
@@ -68,6 +69,10 @@ const TESTS: &[Test<Engine>] = &[
     (
         "dockerfile_builds_and_runs",
         cases::dockerfile_builds_and_runs,
+    ),
+    (
+        "the_engine_runs_it_as_its_own_init",
+        init::the_engine_runs_it_as_its_own_init,
     ),
 ];
 
