@@ -189,7 +189,10 @@ impl Voice {
         };
         let program = program.display();
         let error = io::Error::from_raw_os_error(failure.errno).to_string();
-        let error = error.split(" (os error").next().unwrap_or_default();
+        // Without the number that Rust puts behind it.
+        let error = error
+            .rsplit_once('(')
+            .map_or("", |(text, _)| text.trim_end());
         match manner.personality {
             Personality::Tini => self.say(ERROR, format_args!("exec {program} failed: {error}")),
             Personality::DumbInit => self.say(ERROR, format_args!("{program}: {error}")),
