@@ -54,6 +54,7 @@ impl Wish {
     /// variables counts.
     pub(in super::super) fn parsed(self, env: &[(OsString, OsString)]) -> Parsed {
         let settings = Settings::default();
+        let log = log_options(&settings, Mode::Init);
         let circumstances = Circumstances {
             mode: Mode::Init,
             in_kubernetes: false,
@@ -105,7 +106,7 @@ impl Wish {
         Parsed {
             invocation: Invocation::Run(Box::new(config)),
             notes: Vec::new(),
-            log: log_options(&Settings::default(), Mode::Init),
+            log,
         }
     }
 }
