@@ -1,7 +1,9 @@
 //! Every signal, as PID 1 and as a subreaper, in each of clinit's modes: what
 //! the child saw of it, and what clinit did.
 
-use crate::harness::{Clinit, Setup, both, cannot_run, children, program, send, state};
+use std::os::unix::fs::symlink;
+
+use crate::harness::{CLINIT, Clinit, Setup, both, cannot_run, children, program, send, state};
 
 /// What clinit is to do about a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ struct Face {
 }
 
 /// One row for each way to call it.
-const FACES: [Face; 4] = [
+const FACES: [Face; 9] = [
     Face {
         name: "init mode",
         setup: || Setup::new(""),
@@ -79,7 +81,47 @@ const FACES: [Face; 4] = [
             _ => Does::Forwards,
         },
     },
+    Face {
+        name: "tini",
+        setup: || called("tini", "-s"),
+        does: |_| Does::Forwards,
+    },
+    Face {
+        name: "docker-init",
+        setup: || called("docker-init", "-s -g"),
+        does: |_| Does::Forwards,
+    },
+    Face {
+        name: "catatonit",
+        setup: || called("catatonit", ""),
+        does: |_| Does::Forwards,
+    },
+    Face {
+        name: "dumb-init",
+        setup: || called("dumb-init", ""),
+        does: |signal| match signal {
+            libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Does::Suspends,
+            _ => Does::Forwards,
+        },
+    },
+    Face {
+        name: "dumb-init, rewriting",
+        setup: || called("dumb-init", "-c -r 15:3 -r 1:0"),
+        does: |signal| match signal {
+            libc::SIGTERM => Does::ForwardsAs(libc::SIGQUIT),
+            libc::SIGHUP => Does::Ignores,
+            _ => Does::Forwards,
+        },
+    },
 ];
+
+/// Clinit by another init's name.
+fn called(name: &str, options: &str) -> Setup {
+    let setup = Setup::new(options);
+    let path = setup.path(name);
+    symlink(CLINIT, &path).unwrap();
+    setup.program(path)
+}
 
 /// Every signal that can be caught, those that the C libraries keep to
 /// themselves included.
