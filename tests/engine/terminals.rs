@@ -52,9 +52,9 @@ pub(crate) fn the_child_has_the_terminal_of_docker_run_it(engine: &Engine) {
     for (name, words, keys, shows) in [
         (
             "asks",
-            "report up report-stdin exit 7",
+            "on INT exit 7 report up report-stdin wait",
             &b"typed\n\x04"[..],
-            "typed",
+            "stdin\ttyped",
         ),
         // The terminal stops it by TSTP, and clinit continues it.
         (
