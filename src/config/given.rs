@@ -261,17 +261,18 @@ pub(super) fn unknown_variables(env: &[(OsString, OsString)]) -> Vec<Note> {
 }
 
 fn unknown_variable(name: &OsStr, known: &[String]) -> Note {
-    let bare = |name: &str| name.get(PREFIX.len()..).unwrap_or_default().to_owned();
-    let meant = name.to_str().and_then(|name| {
-        let options = known.iter().map(|known| bare(known));
-        suggest::nearest(&bare(name), options)
-    });
-    let meant = meant.map_or(String::new(), |meant| {
-        format!(": did you mean CLINIT_{meant}?")
-    });
+    fn bare(name: &str) -> &str {
+        name.get(PREFIX.len()..).unwrap_or_default()
+    }
+    let mut text = ["unknown variable ", &shown(name)].concat();
+    let mut known = known.iter().map(|known| bare(known));
+    let name = bare(name.to_str().unwrap_or_default());
+    if let Some(meant) = suggest::nearest(name, &mut known) {
+        text.extend([": did you mean CLINIT_", meant, "?"]);
+    }
     Note {
         level: Level::Warn,
-        text: format!("unknown variable {}{meant}", shown(name)),
+        text,
     }
 }
 
