@@ -89,6 +89,7 @@ impl Message {
                 continue;
             };
             let (name, value) = line.split_at(at);
+            let name = std::str::from_utf8(name).unwrap_or_default();
             message.take(name, value.get(1..).unwrap_or_default(), &mut since);
         }
         if let Some(Phase::Reloading(of)) = &mut message.phase {
@@ -97,41 +98,44 @@ impl Message {
         message
     }
 
-    fn take(&mut self, name: &[u8], value: &[u8], since: &mut Option<u64>) {
+    fn take(&mut self, name: &str, value: &[u8], since: &mut Option<u64>) {
         match name {
-            b"READY" => self.come_to("READY", Phase::Ready, value),
-            b"RELOADING" => self.come_to("RELOADING", Phase::Reloading(None), value),
-            b"STOPPING" => self.come_to("STOPPING", Phase::Stopping, value),
-            b"MONOTONIC_USEC" => {
+            "READY" => self.come_to("READY", Phase::Ready, value),
+            "RELOADING" => self.come_to("RELOADING", Phase::Reloading(None), value),
+            "STOPPING" => self.come_to("STOPPING", Phase::Stopping, value),
+            "MONOTONIC_USEC" => {
                 let number = self.number("MONOTONIC_USEC", MICROSECONDS, value);
                 *since = since.or(number);
             }
-            b"STATUS" if self.status.is_none() => self.status = Some(status(value)),
-            b"WATCHDOG" => {
+            "STATUS" if self.status.is_none() => self.status = Some(status(value)),
+            "WATCHDOG" => {
                 let said = match value {
                     b"1" => Some(Watchdog::Alive),
                     b"trigger" => Some(Watchdog::Trigger),
-                    _ => self.refuse("WATCHDOG", "1 or trigger"),
+                    _ => {
+                        self.refuse("WATCHDOG", "1 or trigger");
+                        None
+                    }
                 };
                 self.watchdog = self.watchdog.or(said);
             }
-            b"WATCHDOG_USEC" => {
+            "WATCHDOG_USEC" => {
                 let time = self.number("WATCHDOG_USEC", MICROSECONDS, value);
                 let time = time.map(Duration::from_micros);
                 self.watchdog_timeout = self.watchdog_timeout.or(time);
             }
-            b"EXTEND_TIMEOUT_USEC" => {
+            "EXTEND_TIMEOUT_USEC" => {
                 let time = self.number("EXTEND_TIMEOUT_USEC", MICROSECONDS, value);
                 let time = time.map(|time| Duration::from_micros(time).min(LONGEST_EXTENSION));
                 self.extension = self.extension.or(time);
             }
-            b"MAINPID" => {
+            "MAINPID" => {
                 let accepted = "a process's number";
                 let pid = self.number("MAINPID", accepted, value);
                 let known = pid.and_then(|pid| i32::try_from(pid).ok());
                 let known = known.filter(|&pid| pid > 0);
                 if pid.is_some() && known.is_none() {
-                    self.refuse::<()>("MAINPID", accepted);
+                    self.refuse("MAINPID", accepted);
                 }
                 self.main_pid = self.main_pid.or(known);
             }
@@ -144,22 +148,22 @@ impl Message {
         if value == b"1" {
             self.phase = self.phase.max(Some(phase));
         } else {
-            self.refuse::<()>(name, ONE);
+            self.refuse(name, ONE);
         }
     }
 
     fn number(&mut self, name: &'static str, values: &'static str, value: &[u8]) -> Option<u64> {
         let digits = std::str::from_utf8(value).ok();
         let digits = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        match digits.and_then(|text| text.parse().ok()) {
-            Some(number) => Some(number),
-            None => self.refuse(name, values),
+        let number = digits.and_then(|text| text.parse().ok());
+        if number.is_none() {
+            self.refuse(name, values);
         }
+        number
     }
 
-    fn refuse<T>(&mut self, name: &'static str, values: &'static str) -> Option<T> {
+    fn refuse(&mut self, name: &'static str, values: &'static str) {
         self.refused.get_or_insert(Accepted { name, values });
-        None
     }
 }
 

@@ -104,10 +104,13 @@ impl Overrides {
 /// What workers inherit: everything but the variables that are options.
 pub(super) fn inherited(env: &[(OsString, OsString)]) -> Variables {
     let options: Vec<String> = OPTIONS.iter().filter_map(OptionSpec::variable).collect();
-    env.iter()
-        .filter(|(name, _)| options.iter().all(|option| name != option.as_str()))
-        .cloned()
-        .collect()
+    let mut inherited = Vec::new();
+    for variable in env {
+        if options.iter().all(|option| variable.0 != option.as_str()) {
+            inherited.push(variable.clone());
+        }
+    }
+    inherited
 }
 
 /// A variable's value; of two of a name the first, as getenv(3) has it.

@@ -153,7 +153,9 @@ pub(super) fn quoted(text: &OsStr) -> String {
 pub(super) fn shown(text: &OsStr) -> String {
     let mut escaped = String::new();
     for chunk in text.as_bytes().utf8_chunks() {
-        escaped.extend(chunk.valid().escape_debug());
+        for c in chunk.valid().escape_debug() {
+            escaped.push(c);
+        }
         for byte in chunk.invalid() {
             // Writing to a string cannot fail.
             let _ = write!(escaped, "\\x{byte:02x}");

@@ -38,16 +38,8 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// What a value is read with; the error is the reason why it is refused.
-    pub(super) fn read<T>(
-        &self,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<T, UsageError> {
-        let value = self.text().and_then(parse);
-        value.map_err(|reason| self.refused_for(reason))
-    }
-
-    fn text(&self) -> Result<&str, String> {
+    /// The value as a text; the error is the reason why it is refused.
+    pub(super) fn text(&self) -> Result<&str, String> {
         let text = self.value.to_str();
         text.ok_or_else(|| "it is not valid UTF-8".into())
     }
@@ -125,7 +117,9 @@ impl Line {
                 Arg::Value(first) => {
                     refuse_workers(&given, &first, argv)?;
                     command.push(first);
-                    command.extend(parser.try_raw_args().into_iter().flatten());
+                    if let Some(rest) = parser.try_raw_args() {
+                        command.extend_from_slice(rest.as_slice());
+                    }
                     break;
                 }
             };
@@ -176,7 +170,7 @@ fn unwanted_value(error: lexopt::Error) -> UsageError {
     if let lexopt::Error::UnexpectedValue { option, value } = error {
         return UsageError::UnwantedValue { option, value };
     }
-    let (option, value) = (error.to_string(), OsString::new());
+    let (option, value) = ("an option".into(), OsString::new());
     UsageError::UnwantedValue { option, value }
 }
 
@@ -193,7 +187,7 @@ fn unknown_option(form: Form, name: &str, value: Option<&OsStr>) -> UsageError {
 pub(super) fn add_variables(
     given: &mut Vec<Given>,
     env: &[(OsString, OsString)],
-    wanted: impl Fn(&OptionSpec) -> bool,
+    wanted: fn(&OptionSpec) -> bool,
 ) -> Result<(), UsageError> {
     for spec in OPTIONS {
         if !wanted(spec) || given.iter().any(|given| given.is_of(spec)) {
@@ -211,16 +205,17 @@ pub(super) fn add_variables(
             value: value.to_owned(),
         };
         if spec.is_switch() {
-            if whole.read(is_on)? {
+            let is_on = whole.text().and_then(is_on);
+            if is_on.map_err(|reason| whole.refused(reason))? {
                 given.push(whole);
             }
         } else if spec.repeatable {
-            let parts = whole.value.as_bytes().split(|byte| separates(spec, *byte));
-            let parts = parts.filter(|part| !part.is_empty());
-            given.extend(parts.map(|part| Given {
-                origin,
-                value: OsString::from_vec(part.to_vec()),
-            }));
+            for part in whole.value.as_bytes().split(|byte| separates(spec, *byte)) {
+                if !part.is_empty() {
+                    let value = OsString::from_vec(part.to_vec());
+                    given.push(Given { origin, value });
+                }
+            }
         } else {
             given.push(whole);
         }
@@ -256,24 +251,28 @@ pub(super) fn unknown_variables(env: &[(OsString, OsString)]) -> Vec<Note> {
             && !NO_OPTIONS.iter().any(|other| name == *other)
             && !known.iter().any(|known| name == known.as_str())
     };
-    env.iter()
-        .filter(|(name, value)| is_unknown(name) && !value.is_empty())
-        .map(|(name, _)| unknown_variable(name, &known))
-        .collect()
+    let mut notes = Vec::new();
+    for (name, value) in env {
+        if is_unknown(name) && !value.is_empty() {
+            notes.push(unknown_variable(name, &known));
+        }
+    }
+    notes
 }
 
 fn unknown_variable(name: &OsStr, known: &[String]) -> Note {
-    let bare = |name: &str| name.get(PREFIX.len()..).unwrap_or_default().to_owned();
-    let meant = name.to_str().and_then(|name| {
-        let options = known.iter().map(|known| bare(known));
-        suggest::nearest(&bare(name), options)
-    });
-    let meant = meant.map_or(String::new(), |meant| {
-        format!(": did you mean CLINIT_{meant}?")
-    });
+    fn bare(name: &str) -> &str {
+        name.get(PREFIX.len()..).unwrap_or_default()
+    }
+    let mut text = ["unknown variable ", &shown(name)].concat();
+    let mut known = known.iter().map(|known| bare(known));
+    let name = bare(name.to_str().unwrap_or_default());
+    if let Some(meant) = suggest::nearest(name, &mut known) {
+        text.extend([": did you mean CLINIT_", meant, "?"]);
+    }
     Note {
         level: Level::Warn,
-        text: format!("unknown variable {}{meant}", shown(name)),
+        text,
     }
 }
 

@@ -232,11 +232,13 @@ fn parse_at(
 
 /// What needs neither options nor an environment.
 fn printing(invocation: Invocation) -> Parsed {
-    let log = log_options(&Settings::default(), Mode::Cluster);
     Parsed {
         invocation,
         notes: Vec::new(),
-        log,
+        log: LogOptions {
+            format: LogFormat::Text,
+            level: LevelFilter::Info,
+        },
     }
 }
 
@@ -293,17 +295,15 @@ fn run(
     let mut notes = unknown_variables(env);
     let sizing = sizing(&settings, Instances::Exactly(1), env, &mut notes);
     let has_listener = inherits_listeners || !settings.listeners.is_empty();
-    notes.extend(without_effect(&settings, &sizing, has_listener));
+    warn_of_no_effect(&settings, &sizing, has_listener, &mut notes);
     let circumstances = Circumstances {
         mode,
         in_kubernetes: sizing.in_kubernetes,
         has_listener,
         program,
     };
-    let policy = Policy {
-        routes: settings.routes(mode)?,
-        ..policy(&settings, &circumstances)
-    };
+    let mut policy = policy(&settings, &circumstances);
+    policy.routes = settings.routes(mode)?;
     if mode == Mode::Cluster && settings.instances.is_none() {
         notes.push(Note {
             level: Level::Info,
@@ -391,12 +391,17 @@ fn capture_route(env: &[(OsString, OsString)], notes: &mut Vec<Note>) -> Option<
     route
 }
 
-/// A warning for each option that was given and changes nothing.
-fn without_effect(settings: &Settings, sizing: &Sizing, has_listener: bool) -> Vec<Note> {
+/// Warns of each option that was given and changes nothing.
+fn warn_of_no_effect(
+    settings: &Settings,
+    sizing: &Sizing,
+    has_listener: bool,
+    notes: &mut Vec<Note>,
+) {
     let exactly = matches!(sizing.instances, Instances::Exactly(_));
     let bounds = "it bounds max, P% and Nx";
     let has_dialects = settings.dialects != Dialects::default();
-    [
+    for (option, is_idle, why) in [
         (
             "--max-instances",
             exactly && sizing.max_instances.is_some(),
@@ -412,14 +417,14 @@ fn without_effect(settings: &Settings, sizing: &Sizing, has_listener: bool) -> V
             has_dialects && !has_listener,
             "there is no listener",
         ),
-    ]
-    .into_iter()
-    .filter(|(_, idle, _)| *idle)
-    .map(|(option, _, why)| Note {
-        level: Level::Warn,
-        text: format!("{option} is of no effect: {why}"),
-    })
-    .collect()
+    ] {
+        if is_idle {
+            notes.push(Note {
+                level: Level::Warn,
+                text: format!("{option} is of no effect: {why}"),
+            });
+        }
+    }
 }
 
 /// A variable's value; an empty variable is an unset one.

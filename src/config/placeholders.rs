@@ -43,26 +43,33 @@ impl Template {
     /// Finds the placeholders in a command's arguments.
     #[must_use]
     pub fn new(arguments: &[OsString]) -> Self {
-        let arguments = arguments.iter().map(|argument| pieces(argument)).collect();
-        Self { arguments }
+        let mut compiled = Vec::new();
+        for argument in arguments {
+            compiled.push(pieces(argument));
+        }
+        Self {
+            arguments: compiled,
+        }
     }
 
     /// The arguments of the worker of this slot. A placeholder that
     /// [`Self::check`] would refuse stays as it is written.
     #[must_use]
     pub fn render(&self, slot: u32, bound: &[Bound<'_>]) -> Vec<OsString> {
-        let value = |piece: &Piece| piece.value(slot, bound).ok().flatten();
-        self.arguments
-            .iter()
-            .map(|pieces| {
-                let texts = pieces.iter().map(|piece| match (piece, value(piece)) {
-                    (Piece::Literal(text), _) => text.clone(),
-                    (_, Some(number)) => number.to_string().into(),
-                    (_, None) => piece.to_string().into(),
-                });
-                texts.collect()
-            })
-            .collect()
+        let mut arguments = Vec::new();
+        for pieces in &self.arguments {
+            let mut argument = OsString::new();
+            for piece in pieces {
+                let value = piece.value(slot, bound).ok().flatten();
+                match (piece, value) {
+                    (Piece::Literal(text), _) => argument.push(text),
+                    (_, Some(number)) => argument.push(number.to_string()),
+                    (_, None) => argument.push(piece.to_string()),
+                }
+            }
+            arguments.push(argument);
+        }
+        arguments
     }
 
     /// Whether every placeholder stands for something, whatever the slot.

@@ -1,7 +1,6 @@
 //! What holds where nothing was said: the defaults, and what `auto` means.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,7 +21,8 @@ pub(super) struct Circumstances<'a> {
 }
 
 /// The policy, save the numbers of instances, which depend on the machine, and
-/// what signals mean.
+/// what signals mean. Put into its caller, it would be copied field by field.
+#[inline(never)]
 pub(super) fn policy(settings: &Settings, circumstances: &Circumstances<'_>) -> Policy {
     let mode = circumstances.mode;
     let (most_instances, restart) = match mode {
@@ -79,11 +79,11 @@ pub(super) fn policy(settings: &Settings, circumstances: &Circumstances<'_>) -> 
 /// in nginx and php-fpm, and that drops connections in httpd.
 fn stop_signal_of(program: &OsStr) -> Signal {
     let name = Path::new(program).file_name().unwrap_or_default();
-    match name.as_bytes() {
-        b"nginx" => Signal::QUIT,
+    match name.to_string_lossy().as_ref() {
+        "nginx" => Signal::QUIT,
         // Debian's has its version in its name: php-fpm8.2.
-        name if name.starts_with(b"php-fpm") => Signal::QUIT,
-        b"httpd" | b"apache2" => Signal::WINCH,
+        name if name.starts_with("php-fpm") => Signal::QUIT,
+        "httpd" | "apache2" => Signal::WINCH,
         _ => Signal::TERM,
     }
 }

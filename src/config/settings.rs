@@ -75,10 +75,11 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Reads every value.
-    pub(super) fn read(given: &[Given], place: Place<'_>) -> Result<Self, UsageError> {
-        let mut settings = Self::default();
+    pub(super) fn read(given: &[Given], place: Place<'_>) -> Result<Box<Self>, UsageError> {
+        let mut settings = Box::new(Self::default());
         for given in given {
-            settings.set(given, place)?;
+            let set = settings.set(given, place);
+            set.map_err(|reason| given.refused(reason))?;
         }
         settings.check(given)?;
         Ok(settings)
@@ -111,49 +112,49 @@ impl Settings {
         Ok(())
     }
 
-    fn set(&mut self, given: &Given, place: Place<'_>) -> Result<(), UsageError> {
-        match given.origin.spec.id {
-            Opt::Instances => self.instances = Some(given.read(Instances::parse)?),
-            Opt::MaxInstances => self.max_instances = Some(given.read(max_instances)?),
-            Opt::WorkerMemory => self.worker_memory = Some(given.read(size)?),
-            Opt::Listen => {
-                let listener = given.read(|text| self.listener(text, place.cwd))?;
-                self.listeners.push(listener);
-            }
-            Opt::Share => self.share = given.read(Share::parse)?,
-            Opt::Capture => self.capture = given.read(Capture::parse)?,
-            Opt::SocketsAs => self.dialects = given.read(dialects)?,
-            Opt::Ready => self.ready = Some(given.read(ready)?),
-            Opt::ReadyTimeout => self.ready_timeout = Some(given.read(some_time)?),
-            Opt::Settle => self.settle = Some(given.read(|t| duration(t, ""))?),
-            Opt::Surge => self.surge = Some(given.read(surge)?),
-            Opt::Drain => self.drain = Some(given.read(drain)?),
-            Opt::DrainDelay => self.drain_delay = given.read(or_auto)?,
-            Opt::Grace => self.grace = given.read(or_auto)?,
-            Opt::OrphanGrace => self.orphan_grace = Some(given.read(|t| duration(t, ""))?),
-            Opt::StopSignal => self.stop_signal = given.read(stop_signal)?,
-            Opt::Restart => self.restart = Some(given.read(restart)?),
-            Opt::Backoff => self.backoff = Some(given.read(backoff)?),
-            Opt::MinUptime => self.min_uptime = Some(given.read(|t| duration(t, ""))?),
-            Opt::MaxRestarts => self.max_restarts = Some(given.read(max_restarts)?),
-            Opt::MaxMemory => self.max_memory = Some(given.read(MaxMemory::parse)?),
-            Opt::MaxLifetime => self.max_lifetime = Some(given.read(some_time)?),
-            Opt::HangTimeout => self.hang_timeout = Some(given.read(some_time)?),
+    /// Takes in one value; the error is the reason why it is refused.
+    fn set(&mut self, given: &Given, place: Place<'_>) -> Result<(), String> {
+        let id = given.origin.spec.id;
+        let text = if is_verbatim(id) { "" } else { given.text()? };
+        match id {
+            Opt::Instances => self.instances = Some(Instances::parse(text)?),
+            Opt::MaxInstances => self.max_instances = Some(max_instances(text)?),
+            Opt::WorkerMemory => self.worker_memory = Some(size(text)?),
+            Opt::Listen => self.listen(text, place.cwd)?,
+            Opt::Share => self.share = Share::parse(text)?,
+            Opt::Capture => self.capture = Capture::parse(text)?,
+            Opt::SocketsAs => self.dialects = dialects(text)?,
+            Opt::Ready => self.ready = Some(ready(text)?),
+            Opt::ReadyTimeout => self.ready_timeout = Some(some_time(text)?),
+            Opt::Settle => self.settle = Some(duration(text, "")?),
+            Opt::Surge => self.surge = Some(surge(text)?),
+            Opt::Drain => self.drain = Some(drain(text)?),
+            Opt::DrainDelay => self.drain_delay = or_auto(text)?,
+            Opt::Grace => self.grace = or_auto(text)?,
+            Opt::OrphanGrace => self.orphan_grace = Some(duration(text, "")?),
+            Opt::StopSignal => self.stop_signal = stop_signal(text)?,
+            Opt::Restart => self.restart = Some(restart(text)?),
+            Opt::Backoff => self.backoff = Some(backoff(text)?),
+            Opt::MinUptime => self.min_uptime = Some(duration(text, "")?),
+            Opt::MaxRestarts => self.max_restarts = Some(max_restarts(text)?),
+            Opt::MaxMemory => self.max_memory = Some(MaxMemory::parse(text)?),
+            Opt::MaxLifetime => self.max_lifetime = Some(some_time(text)?),
+            Opt::HangTimeout => self.hang_timeout = Some(some_time(text)?),
             Opt::Signal => self.signals.push(given.clone()),
             Opt::ToGroup => self.to_group = true,
-            Opt::User => self.user = Some(given.read(|t| Credentials::parse(t, place.root))?),
+            Opt::User => self.user = Some(Credentials::parse(text, place.root)?),
             Opt::Chdir => self.chdir = Some(path(given, place)?),
             Opt::Env => self.env.push(given.clone()),
             Opt::EnvFile => self.env_files.push(given.clone()),
             Opt::EnvStep => self.env_steps.push(given.clone()),
             Opt::Pin => self.pin = true,
             Opt::Control => self.control = socket(given, place)?,
-            Opt::ReadyDuringDrain => self.ready_during_drain = given.read(fail_or_keep)?,
-            Opt::LogFormat => self.log_format = given.read(log_format)?,
-            Opt::LogLevel => self.log_level = Some(given.read(LevelFilter::parse)?),
+            Opt::ReadyDuringDrain => self.ready_during_drain = fail_or_keep(text)?,
+            Opt::LogFormat => self.log_format = log_format(text)?,
+            Opt::LogLevel => self.log_level = Some(LevelFilter::parse(text)?),
             Opt::Verbose => self.verbosity += 1,
-            Opt::ParentDeath => self.plain.parent_death = Some(given.read(plain::signal)?),
-            Opt::ExitOk => self.plain.ok_codes.push(given.read(plain::exit_code)?),
+            Opt::ParentDeath => self.plain.parent_death = Some(plain::signal(text)?),
+            Opt::ExitOk => self.plain.ok_codes.push(plain::exit_code(text)?),
             Opt::WarnReaped => self.plain.warn_reaped = true,
             // The command line's reader has answered the two, and clinit is a
             // subreaper wherever it has to be one.
@@ -162,8 +163,8 @@ impl Settings {
         Ok(())
     }
 
-    /// A further listener, unlike those before it.
-    fn listener(&self, text: &str, cwd: &Path) -> Result<ListenerSpec, String> {
+    /// Takes in a further listener, unlike those before it.
+    fn listen(&mut self, text: &str, cwd: &Path) -> Result<(), String> {
         let listener = ListenerSpec::parse(text, cwd)?;
         for other in &self.listeners {
             if listener.name.is_some() && listener.name == other.name {
@@ -173,7 +174,8 @@ impl Settings {
                 return Err("another listener has that address".into());
             }
         }
-        Ok(listener)
+        self.listeners.push(listener);
+        Ok(())
     }
 
     /// The level of clinit's own log: each `-v` adds one to what
@@ -196,15 +198,12 @@ impl Settings {
     ) -> Result<Variables, UsageError> {
         let mut overrides = Overrides::default();
         for given in &self.env_files {
-            let path = path(given, place)?;
-            overrides
-                .add_file(&path, &inherited)
-                .map_err(|reason| given.refused(reason))?;
+            let added = path(given, place).and_then(|path| overrides.add_file(&path, &inherited));
+            added.map_err(|reason| given.refused(reason))?;
         }
         for given in &self.env {
-            overrides
-                .add_pair(&given.value)
-                .map_err(|reason| without_value(given).refused(reason))?;
+            let added = overrides.add_pair(&given.value);
+            added.map_err(|reason| without_value(given).refused(reason))?;
         }
         Ok(overrides.over(inherited))
     }
@@ -238,15 +237,22 @@ fn without_value(given: &Given) -> Given {
     }
 }
 
+/// Whether a value is no text for [`Settings::set`] to read: a path, or
+/// something for later.
+fn is_verbatim(id: Opt) -> bool {
+    let for_later = matches!(id, Opt::Env | Opt::EnvFile | Opt::EnvStep | Opt::Signal);
+    for_later || matches!(id, Opt::Chdir | Opt::Control)
+}
+
 /// An absolute path.
-fn path(given: &Given, place: Place<'_>) -> Result<PathBuf, UsageError> {
+fn path(given: &Given, place: Place<'_>) -> Result<PathBuf, String> {
     if given.value.is_empty() {
-        return Err(given.refused("a path is missing"));
+        return Err("a path is missing".into());
     }
     Ok(place.cwd.join(&given.value))
 }
 
-fn socket(given: &Given, place: Place<'_>) -> Result<Socket, UsageError> {
+fn socket(given: &Given, place: Place<'_>) -> Result<Socket, String> {
     if given.value == "off" {
         return Ok(Socket::Off);
     }

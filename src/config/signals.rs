@@ -11,7 +11,8 @@ const ACCEPTED: &str = "accepted is SIG=ACTION: forward, ignore, reload, shutdow
 pub(super) fn routes(given: &[Given], mode: Mode) -> Result<Routes, UsageError> {
     let mut routes = Routes::default();
     for given in given {
-        let (signal, meaning) = given.read(|text| route(text, mode))?;
+        let route = given.text().and_then(|text| route(text, mode));
+        let (signal, meaning) = route.map_err(|reason| given.refused(reason))?;
         if !routes.set(signal, meaning) {
             return Err(given.refused("that signal has an action already"));
         }

@@ -28,8 +28,8 @@ const LONGEST_NAME: usize = 40;
 /// with `value` where that would be a good one: `-i 4` for `w` and `4`.
 pub(super) fn option(name: &str, value: Option<&str>) -> Option<String> {
     let Some((_, meant)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) else {
-        let names = OPTIONS.iter().map(|spec| spec.long);
-        return nearest(name, names).map(|long| format!("--{long}"));
+        let mut names = OPTIONS.iter().map(|spec| spec.long);
+        return nearest(name, &mut names).map(|long| format!("--{long}"));
     };
     let spec = OPTIONS.iter().find(|spec| spec.id == *meant)?;
     let option = match spec.short {
@@ -48,17 +48,21 @@ pub(super) fn option(name: &str, value: Option<&str>) -> Option<String> {
 
 /// The one of `known` that `name` begins or is a misspelling of: a third of it
 /// may be wrong.
-pub(super) fn nearest<S: AsRef<str>>(name: &str, known: impl Iterator<Item = S>) -> Option<S> {
+pub(super) fn nearest<'a>(name: &str, known: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
     if !(2..=LONGEST_NAME).contains(&length) {
         return None;
     }
-    let most = length.saturating_add(1) / 3;
-    known
-        .map(|known| (difference(name, known.as_ref()), known))
-        .filter(|(distance, _)| *distance <= most)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+    let mut nearest = None;
+    // One more than may be wrong.
+    let mut least = (length + 1) / 3 + 1;
+    for known in known {
+        let distance = difference(name, known);
+        if distance < least {
+            (least, nearest) = (distance, Some(known));
+        }
+    }
+    nearest
 }
 
 /// The edit distance; nothing is wrong with a beginning of at least three

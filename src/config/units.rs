@@ -24,7 +24,11 @@ const SIZE_UNITS: [(&str, u64); 9] = [
 ];
 
 /// Reads ASCII digits, and nothing else: no sign, no space.
-pub(super) fn whole<N: std::str::FromStr>(text: &str) -> Option<N> {
+pub(super) fn whole<N: TryFrom<u64>>(text: &str) -> Option<N> {
+    N::try_from(digits(text)?).ok()
+}
+
+fn digits(text: &str) -> Option<u64> {
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| text.parse().ok())?
@@ -46,8 +50,8 @@ pub(super) fn duration(text: &str, also: &str) -> Result<Duration, String> {
     let mut total: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() || text.is_empty() {
-        let (digits, after) = split_off(rest, |c| c.is_ascii_digit());
-        let (name, after) = split_off(after, |c| c.is_ascii_alphabetic());
+        let (digits, after) = split_off(rest, u8::is_ascii_digit);
+        let (name, after) = split_off(after, u8::is_ascii_alphabetic);
         // Taken from the one iterator, a unit can follow only a greater one.
         let (_, unit) = units.find(|(unit, _)| *unit == name).ok_or_else(refused)?;
         if digits.is_empty() {
@@ -86,7 +90,7 @@ pub(super) fn backoff(text: &str) -> Result<(Duration, Duration), String> {
 /// Reads `300M`, `1G`, `512K`, or a number of bytes; units are powers of 1024,
 /// and may be spelt `Ki`, `Mi`, `Gi`. A size of 0 is refused.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let (digits, name) = split_off(text, |c| c.is_ascii_digit());
+    let (digits, name) = split_off(text, u8::is_ascii_digit);
     let unit = SIZE_UNITS.iter().find(|(unit, _)| *unit == name);
     let (Some((_, unit)), false) = (unit, digits.is_empty()) else {
         return Err("accepted are 300M, 1G, 512K or a number of bytes".into());
@@ -98,11 +102,11 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// The longest beginning of `text` whose characters are all `of_kind`, and the
-/// rest.
-fn split_off(text: &str, of_kind: impl Fn(char) -> bool) -> (&str, &str) {
-    let end = text.find(|c| !of_kind(c)).unwrap_or(text.len());
-    text.split_at(end)
+/// The longest beginning of `text` whose characters are all `of_kind`, which
+/// is one of ASCII's, and the rest.
+fn split_off(text: &str, of_kind: fn(&u8) -> bool) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !of_kind(&byte));
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 #[cfg(test)]

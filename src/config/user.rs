@@ -54,12 +54,15 @@ impl Credentials {
             return Ok(Self { uid, gid, groups });
         };
         let gid = entry.gid;
-        let mut groups: Vec<u32> = groups(&read(root, "etc/group")?)
-            .filter(|group| group.has(entry.name) && group.gid != gid)
-            .map(|group| group.gid)
-            .collect();
-        groups.sort_unstable();
-        groups.dedup();
+        let mut own = Vec::new();
+        for group in groups(&read(root, "etc/group")?) {
+            if group.has(entry.name) && group.gid != gid {
+                own.push(group.gid);
+            }
+        }
+        own.sort_unstable();
+        own.dedup();
+        let groups = own;
         Ok(Self { uid, gid, groups })
     }
 }

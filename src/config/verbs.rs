@@ -137,45 +137,49 @@ pub(super) fn read(word: &OsStr, rest: &[OsString]) -> Result<Option<Words>, Usa
     let Some(spec) = VERBS.iter().find(known) else {
         return Ok(None);
     };
-    let verb = word.to_string_lossy();
-    let refused = || UsageError::Verb {
-        verb: verb.clone().into_owned(),
+    let words = arguments(spec.deed, rest).ok_or_else(|| UsageError::Verb {
+        verb: word.to_string_lossy().into_owned(),
         accepted: accepted(spec),
-    };
+    })?;
+    Ok(Some(words))
+}
+
+/// Reads the words after a verb's name.
+fn arguments(deed: Deed, rest: &[OsString]) -> Option<Words> {
     let mut words = Vec::new();
     let (mut json, mut pid, mut socket) = (false, None, Socket::Abstract);
     let mut rest = rest.iter();
     while let Some(word) = rest.next() {
-        let text = word.to_str().ok_or_else(refused)?;
+        let text = word.to_str()?;
         let (name, value) = match text.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(OsStr::new(value))),
             Some(_) | None => (text, None),
         };
         let mut value = || value.or_else(|| rest.next().map(OsString::as_os_str));
         match name {
-            "-h" | "--help" => return Ok(Some(Words::Help)),
+            "-h" | "--help" => return Some(Words::Help),
             "--json" => json = true,
             "--pid" => {
-                let number = value().and_then(OsStr::to_str).and_then(whole);
-                let number = number.filter(|pid: &u32| *pid > 0);
-                let number = number.and_then(|pid| i32::try_from(pid).ok());
-                pid = Some(number.ok_or_else(refused)?);
+                let number: i32 = whole(value()?.to_str()?)?;
+                if number == 0 {
+                    return None;
+                }
+                pid = Some(number);
             }
             "--control" => {
-                let path = value().filter(|path| !path.is_empty() && *path != "off");
-                socket = Socket::Path(path.ok_or_else(refused)?.into());
+                let path = value().filter(|path| !path.is_empty() && *path != "off")?;
+                socket = Socket::Path(path.into());
             }
             _ => words.push(text),
         }
     }
-    let request = request(spec.deed, &words).ok_or_else(refused)?;
-    Ok(Some(Words::Verb(Verb {
-        request,
-        show: shown(spec.deed),
+    Some(Words::Verb(Verb {
+        request: request(deed, &words)?,
+        show: shown(deed),
         json,
         pid,
         socket,
-    })))
+    }))
 }
 
 fn shown(deed: Deed) -> Show {
@@ -190,8 +194,18 @@ fn shown(deed: Deed) -> Show {
 
 /// What is asked.
 fn request(deed: Deed, words: &[&str]) -> Option<Request> {
+    let of_target: Option<fn(Target) -> Request> = match (deed, words) {
+        (Deed::Status, _) => Some(Request::Status),
+        (Deed::Restart, _) => Some(Request::Restart),
+        (Deed::Stop, _) => Some(Request::Stop),
+        (Deed::Start, _) => Some(Request::Start),
+        (Deed::Delete, [_]) => Some(Request::Delete),
+        _ => None,
+    };
+    if let Some(of_target) = of_target {
+        return target(words).map(of_target);
+    }
     Some(match (deed, words) {
-        (Deed::Status, words) => Request::Status(target(words)?),
         (Deed::List | Deed::Top, []) => Request::Status(Target::All),
         (Deed::Events, []) => Request::Events,
         (Deed::Reload, []) => Request::Reload,
@@ -202,10 +216,6 @@ fn request(deed: Deed, words: &[&str]) -> Option<Request> {
             let count: i32 = whole(count)?;
             Request::Scale(Amount::By(-count))
         }
-        (Deed::Restart, words) => Request::Restart(target(words)?),
-        (Deed::Stop, words) => Request::Stop(target(words)?),
-        (Deed::Start, words) => Request::Start(target(words)?),
-        (Deed::Delete, [_]) => Request::Delete(target(words)?),
         (Deed::Signal, [signal, words @ ..]) => {
             Request::Signal(Signal::parse(signal)?, target(words)?)
         }
@@ -253,10 +263,10 @@ fn accepted(spec: &Spec) -> String {
 
 /// The verbs' names, for the help, in lines of at most 80 columns.
 pub(super) fn names() -> String {
-    let names: Vec<&str> = VERBS
-        .iter()
-        .filter_map(|spec| spec.names.first().copied())
-        .collect();
+    let mut names = Vec::new();
+    for spec in VERBS {
+        names.extend_from_slice(spec.names.get(..1).unwrap_or_default());
+    }
     names.join(" ")
 }
 

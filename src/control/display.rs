@@ -28,10 +28,10 @@ pub fn table(status: &Json, whole: bool, earlier: Option<&Json>) -> String {
         heading(status, &mut text);
     }
     let mut rows = vec![COLUMNS.map(|(heading, ..)| heading.to_owned())];
-    rows.extend(status.list("workers").iter().map(|worker| {
+    for worker in status.list("workers") {
         let earlier = earlier.and_then(|earlier| Earlier::of(worker, earlier));
-        cells(worker, earlier)
-    }));
+        rows.push(cells(worker, earlier));
+    }
     let mut widths = COLUMNS.map(|(_, width, _)| width);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -60,14 +60,12 @@ pub fn table(status: &Json, whole: bool, earlier: Option<&Json>) -> String {
 fn heading(status: &Json, text: &mut String) {
     let number = |key| status.number(key).unwrap_or(0);
     let word = |key| status.text(key).unwrap_or("-");
-    let listeners: Vec<String> = status
-        .list("listeners")
-        .iter()
-        .filter_map(|listener| match listener {
-            Json::Text(address) => Some(plain(address)),
-            Json::Null | Json::Flag(_) | Json::Number(_) | Json::List(_) | Json::Object(_) => None,
-        })
-        .collect();
+    let mut listeners = Vec::new();
+    for listener in status.list("listeners") {
+        if let Json::Text(address) = listener {
+            listeners.push(plain(address));
+        }
+    }
     let mut workers = format!("{} of {} ready", number("ready"), number("instances"));
     workers.extend([", generation ", &number("generation").to_string()]);
     if let Some(to) = status.number("reloading") {

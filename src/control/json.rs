@@ -163,7 +163,13 @@ impl Reader<'_> {
             return None;
         }
         self.rest = rest;
-        number.parse().ok().map(Json::Number)
+        let (sign, digits) = number.split_at(number.len() - count);
+        let number: u64 = digits.parse().ok()?;
+        let number = match sign {
+            "" => i64::try_from(number).ok(),
+            _ => 0_i64.checked_sub_unsigned(number),
+        };
+        number.map(Json::Number)
     }
 
     /// A string, after its opening quotation mark.

@@ -77,21 +77,27 @@ impl Request {
         if json.number("v").and_then(|v| u64::try_from(v).ok()) != Some(VERSION) {
             return Err(format!("accepted is version {VERSION}: \"v\":{VERSION}"));
         }
-        let target = || target(&json);
+        let verb = json.text("verb").unwrap_or_default();
+        let of_target: Option<fn(Target) -> Self> = match verb {
+            "status" => Some(Self::Status),
+            "restart" => Some(Self::Restart),
+            "stop" => Some(Self::Stop),
+            "start" => Some(Self::Start),
+            "delete" => Some(Self::Delete),
+            _ => None,
+        };
+        if let Some(of_target) = of_target {
+            return target(&json).map(of_target);
+        }
         let wanted = || json.text("for").unwrap_or_default();
-        Ok(match json.text("verb").unwrap_or_default() {
-            "status" => Self::Status(target()?),
+        Ok(match verb {
             "events" => Self::Events,
             "reload" => Self::Reload,
             "scale" => Self::Scale(amount(&json)?),
-            "restart" => Self::Restart(target()?),
-            "stop" => Self::Stop(target()?),
-            "start" => Self::Start(target()?),
-            "delete" => Self::Delete(target()?),
             "signal" => {
                 let signal = json.text("signal").and_then(Signal::parse);
                 let signal = signal.ok_or("\"signal\": accepted is a signal as in USR1")?;
-                Self::Signal(signal, target()?)
+                Self::Signal(signal, target(&json)?)
             }
             "kill" => Self::Kill,
             "wait" if wanted() == "ready" => Self::WaitReady,

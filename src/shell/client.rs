@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, IsTerminal};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::config::{Show, Socket, Verb};
 use crate::control::{Json, Request, check_peer, progress, table};
 use crate::sys::control::{abstract_names, connect_abstract, peer};
 use crate::sys::errno::describe;
-use crate::sys::output::{Wrote, write_without_blocking};
+use crate::sys::output::{Wrote, stdout, write_without_blocking};
 use crate::sys::start::own_uid;
 
 use super::control::abstract_name;
@@ -47,7 +47,7 @@ pub(super) fn run(verb: &Verb) -> u8 {
     let mut talk = Talk {
         verb,
         socket: BufReader::new(socket),
-        shows_progress: io::stdout().is_terminal(),
+        shows_progress: stdout().is_terminal(),
     };
     let told = talk.run();
     told.unwrap_or_else(|why| {
@@ -63,7 +63,8 @@ fn connect(verb: &Verb) -> Result<UnixStream, String> {
         Socket::Off => Err("the control socket is off here: CLINIT_CONTROL says so".into()),
         Socket::Path(path) => {
             let shown = path.display();
-            let socket = UnixStream::connect(path);
+            let address = SocketAddr::from_pathname(path);
+            let socket = address.and_then(|address| UnixStream::connect_addr(&address));
             let socket =
                 socket.map_err(|error| format!("no clinit at {shown}: {}", describe(&error)))?;
             let pid = known(&socket)?;
@@ -82,11 +83,11 @@ fn connect(verb: &Verb) -> Result<UnixStream, String> {
 fn connect_by_name(pid: Option<i32>) -> Result<UnixStream, String> {
     let first = abstract_name();
     let prefix = [&first, "/"].concat();
-    let mut names = abstract_names(&prefix);
-    if let Some(pid) = pid {
-        names = vec![[&prefix, pid.to_string().as_str()].concat()];
+    let mut names = vec![first];
+    match pid {
+        Some(pid) => names.push([&prefix, pid.to_string().as_str()].concat()),
+        None => names.append(&mut abstract_names(&prefix)),
     }
-    names.insert(0, first);
     let mut why = None;
     let mut found = Vec::new();
     for name in names {

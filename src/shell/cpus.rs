@@ -47,9 +47,17 @@ impl Cpus {
     /// Reads the control groups and the affinity mask.
     pub(super) fn count(sizing: &Sizing) -> Self {
         let mask = number(allowed_cpus().len()).max(1);
-        let quotas = cgroup::cpu_quotas(&Root::system());
+        let mut smallest: Option<Quota> = None;
+        for quota in cgroup::cpu_quotas(&Root::system()) {
+            if smallest
+                .as_ref()
+                .is_none_or(|least| millis(&quota) < millis(least))
+            {
+                smallest = Some(quota);
+            }
+        }
         Self::derive(Facts {
-            quota: quotas.into_iter().min_by_key(millis),
+            quota: smallest,
             mask,
             online: online().unwrap_or(mask),
             in_kubernetes: sizing.in_kubernetes,

@@ -124,13 +124,18 @@ impl Manager {
     /// Tells it of what the core has decided. A reload may begin and end in
     /// one turn, and it waits for both.
     pub(super) fn note(&mut self, note: Note, now: Time) {
-        let to = match (note, self.stage) {
-            (Note::Reloading(_), Stage::Ready) => Stage::Reloading,
-            (Note::Reloaded(_) | Note::ReloadFailed { .. }, Stage::Reloading) => Stage::Ready,
-            (Note::ShutdownIn(_), _) => Stage::Stopping,
-            _ => return,
+        let (from, to) = if let Note::Reloading(_) = note {
+            (Stage::Ready, Stage::Reloading)
+        } else if let Note::Reloaded(_) | Note::ReloadFailed { .. } = note {
+            (Stage::Reloading, Stage::Ready)
+        } else if let Note::ShutdownIn(_) = note {
+            (self.stage, Stage::Stopping)
+        } else {
+            return;
         };
-        self.come_to(to, now);
+        if self.stage == from {
+            self.come_to(to, now);
+        }
     }
 
     fn come_to(&mut self, stage: Stage, now: Time) {

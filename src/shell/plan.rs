@@ -13,6 +13,7 @@ use crate::sys::process::{self, Filter, Group, SpawnFailure, SpawnRequest, Spawn
 use crate::sys::start::{Inherited, open_null};
 
 use super::listeners::Listeners;
+use super::start::variable;
 
 /// What clinit says to each worker itself, so that what it inherited of it
 /// says nothing.
@@ -87,6 +88,7 @@ pub(super) struct Place<'a> {
 impl Plan {
     /// Takes from the configuration what concerns workers. `cpus` are those to
     /// pin them to, `filter` what they run under.
+    #[inline(never)]
     pub(super) fn new(config: Config, cpus: Vec<usize>, filter: Option<Filter>) -> Self {
         let Config {
             command,
@@ -94,7 +96,7 @@ impl Plan {
             dialects,
             credentials,
             chdir,
-            mut environment,
+            environment,
             env_steps,
             manner,
             plain,
@@ -103,13 +105,13 @@ impl Plan {
         let mut naming = Vec::new();
         if policy.mode == Mode::Init {
             naming = naming_clinit(&environment);
-            if naming.contains(&LISTEN_PID) {
-                environment.retain(|(name, _)| name != LISTEN_PIDFDID);
-            }
         }
-        let mut command = command.into_iter();
-        let program = command.next().unwrap_or_default();
-        let arguments: Vec<OsString> = command.collect();
+        let mut arguments = command;
+        let program = if arguments.is_empty() {
+            OsString::new()
+        } else {
+            arguments.remove(0)
+        };
         Self {
             mode: policy.mode,
             program,
@@ -250,29 +252,38 @@ impl Plan {
     }
 
     fn argv(&self, slot: u32, listeners: &Listeners) -> Vec<CString> {
+        let rendered;
         let arguments = match self.mode {
-            Mode::Init => self.arguments.clone(),
-            Mode::Cluster => self.template.render(slot, &listeners.bound()),
+            Mode::Init => &self.arguments,
+            Mode::Cluster => {
+                rendered = self.template.render(slot, &listeners.bound());
+                &rendered
+            }
         };
-        let program = std::iter::once(self.program.clone());
-        program.chain(arguments).map(c_string).collect()
+        let mut argv = vec![c_string(self.program.clone())];
+        for argument in arguments {
+            argv.push(c_string(argument.clone()));
+        }
+        argv
     }
 
     fn env(&self, place: Place<'_>, listeners: &Listeners) -> Vec<CString> {
-        let inherited = self.environment.iter();
-        if self.mode == Mode::Init {
-            return inherited.map(|(name, value)| pair(name, value)).collect();
+        let mut env = Vec::new();
+        for (name, value) in &self.environment {
+            let is_stale = match self.mode {
+                Mode::Init => name == LISTEN_PIDFDID && self.naming.contains(&LISTEN_PID),
+                Mode::Cluster => is_own(name),
+            };
+            if is_stale {
+                continue;
+            }
+            let steps = self.env_steps.contains(name);
+            let stepped = steps.then(|| config::stepped(value, place.slot)).flatten();
+            env.push(pair(name, stepped.as_deref().unwrap_or(value)));
         }
-        let steps = |name: &OsStr| self.env_steps.iter().any(|step| step == name);
-        let mut env: Vec<CString> = inherited
-            .filter(|(name, _)| !is_own(name))
-            .map(|(name, value)| {
-                let stepped = steps(name)
-                    .then(|| config::stepped(value, place.slot))
-                    .flatten();
-                pair(name, stepped.as_deref().unwrap_or(value))
-            })
-            .collect();
+        if self.mode == Mode::Init {
+            return env;
+        }
         let mut set = |name: &str, value: &str| env.push(pair(name.as_ref(), value.as_ref()));
         set("CLINIT_SLOT", &place.slot.to_string());
         set("CLINIT_SLOTS", &place.slots.to_string());
@@ -281,7 +292,8 @@ impl Plan {
         if let Some(address) = place.notify {
             set("NOTIFY_SOCKET", address);
             if let Some(timeout) = self.hang_timeout {
-                set("WATCHDOG_USEC", &timeout.as_micros().to_string());
+                let timeout = timeout.as_secs() * 1_000_000 + u64::from(timeout.subsec_micros());
+                set("WATCHDOG_USEC", &timeout.to_string());
             }
         }
         for (name, value) in listeners.variables(self.dialects) {
@@ -308,12 +320,17 @@ fn is_own(name: &OsStr) -> bool {
 /// getenv(3).
 fn naming_clinit(environment: &[(OsString, OsString)]) -> Vec<&'static str> {
     let own = std::process::id();
-    let names_it = |name: &&str| {
-        let mut found = environment.iter().filter(|(known, _)| known == name);
-        let value = found.next().and_then(|(_, value)| value.to_str());
+    let names_it = |name: &str| {
+        let value = variable(environment, name);
         value.and_then(|value| value.parse().ok()) == Some(own)
     };
-    NAMING.into_iter().filter(names_it).collect()
+    let mut naming = Vec::new();
+    for name in NAMING {
+        if names_it(name) {
+            naming.push(name);
+        }
+    }
+    naming
 }
 
 /// As it stands in the environment: see [`crate::sys::start::environment`].

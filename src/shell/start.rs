@@ -17,6 +17,7 @@ use crate::sys::cgroup::{Root, memory_limit};
 use crate::sys::errno::describe;
 use crate::sys::listener::{self, BindError, Listener};
 use crate::sys::machinery::probe;
+use crate::sys::output::{stdout, write_all};
 use crate::sys::poll::Poller;
 use crate::sys::process::{self, Filter};
 use crate::sys::random::Jitter;
@@ -175,8 +176,7 @@ pub fn run(arguments: &[OsString], inherited: Inherited) -> u8 {
 }
 
 pub(super) fn print(text: &str) -> u8 {
-    use std::io::Write;
-    match io::stdout().write_all(text.as_bytes()) {
+    match write_all(stdout(), text.as_bytes()) {
         Ok(()) => 0,
         Err(error) => {
             log::say(&format!("cannot write to stdout: {}", describe(&error)));
@@ -185,7 +185,9 @@ pub(super) fn print(text: &str) -> u8 {
     }
 }
 
-/// Sets everything up but the first worker.
+/// Sets everything up but the first worker. Put into its caller, what it makes
+/// would be copied field by field.
+#[inline(never)]
 fn shell(
     mut config: Config,
     inherited: Inherited,
@@ -414,13 +416,13 @@ fn adopt_listeners(
     names: &str,
 ) -> Result<Vec<(Option<String>, Listener)>, StartError> {
     close_inherited(passed);
-    take_descriptors(passed)
-        .map(|(number, descriptor)| {
-            let socket =
-                listener::adopt(descriptor).map_err(|error| StartError::Adopt(number, error))?;
-            Ok((name_of(number, names), socket))
-        })
-        .collect()
+    let mut adopted = Vec::new();
+    for (number, descriptor) in take_descriptors(passed) {
+        let socket = listener::adopt(descriptor);
+        let socket = socket.map_err(|error| StartError::Adopt(number, error))?;
+        adopted.push((name_of(number, names), socket));
+    }
+    Ok(adopted)
 }
 
 /// The name of a passed descriptor: `LISTEN_FDNAMES` has one for each, with

@@ -80,11 +80,16 @@ pub fn cpu_files(root: &Root) -> Vec<PathBuf> {
 #[must_use]
 pub fn memory_limit(root: &Root) -> Option<(u64, PathBuf)> {
     let v1 = (MEMORY, "memory.limit_in_bytes");
-    files(root, &[(Hierarchy::Unified, "memory.max"), v1])
-        .into_iter()
-        .filter_map(|file| Some((number(&file)?, file)))
-        .filter(|(limit, _)| *limit < UNLIMITED)
-        .min()
+    let mut smallest: Option<(u64, PathBuf)> = None;
+    for file in files(root, &[(Hierarchy::Unified, "memory.max"), v1]) {
+        let Some(limit) = number(&file).filter(|limit| *limit < UNLIMITED) else {
+            continue;
+        };
+        if smallest.as_ref().is_none_or(|(least, _)| limit < *least) {
+            smallest = Some((limit, file));
+        }
+    }
+    smallest
 }
 
 /// How many processes of this container the kernel has killed for want of
@@ -103,18 +108,22 @@ pub fn oom_kills(root: &Root) -> Option<u64> {
 /// How many tasks there are and may be, where that is closest to its limit.
 #[must_use]
 pub fn pids_limit(root: &Root) -> Option<(u64, u64)> {
-    files(
+    let mut closest = None;
+    let mut least_left = u64::MAX;
+    for file in files(
         root,
         &[(Hierarchy::Unified, "pids.max"), (PIDS, "pids.max")],
-    )
-    .into_iter()
-    .filter_map(|file| {
-        Some((
-            number(&file.with_file_name("pids.current"))?,
-            number(&file)?,
-        ))
-    })
-    .min_by_key(|(current, limit)| limit.saturating_sub(*current))
+    ) {
+        let current = number(&file.with_file_name("pids.current"));
+        if let (Some(current), Some(limit)) = (current, number(&file)) {
+            let left = limit.saturating_sub(current);
+            if closest.is_none() || left < least_left {
+                closest = Some((current, limit));
+                least_left = left;
+            }
+        }
+    }
+    closest
 }
 
 /// The files of these names, each from this process's group upwards.

@@ -15,6 +15,33 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::write;
 
+/// This process's stdout. Std's would bring a buffer and a lock along.
+#[must_use]
+pub fn stdout() -> BorrowedFd<'static> {
+    // SAFETY: clinit never closes it. Where it was started without one, calls
+    // are told so.
+    unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) }
+}
+
+/// Writes all of it, waiting for the reader. Where the descriptor is closed,
+/// nobody wants it.
+///
+/// # Errors
+///
+/// Those of `write(2)`.
+pub fn write_all(descriptor: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write(descriptor, bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EBADF) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
 /// How much of it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

@@ -90,11 +90,16 @@ impl Mount {
         };
         // A mount may show less than the path promises, such as the group of
         // the container alone: then begin with what there is.
-        let groups = own
-            .ancestors()
-            .take_while(|directory| directory.starts_with(&point))
-            .filter(|directory| directory.is_dir());
-        Some(groups.map(Path::to_owned).collect())
+        let mut groups = Vec::new();
+        for directory in own.ancestors() {
+            if !directory.starts_with(&point) {
+                break;
+            }
+            if directory.is_dir() {
+                groups.push(directory.to_owned());
+            }
+        }
+        Some(groups)
     }
 }
 
