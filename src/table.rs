@@ -51,9 +51,16 @@ impl<K, V> Table<K, V> {
         self.iter_mut().map(|(_, value)| value)
     }
 
-    /// Keeps only these.
+    /// Keeps only these. `Vec::retain_mut` has what decides in it twice.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
-        self.entries.retain_mut(|(key, value)| keep(key, value));
+        let mut index = 0;
+        while let Some((key, value)) = self.entries.get_mut(index) {
+            if keep(key, value) {
+                index += 1;
+            } else {
+                self.entries.remove(index);
+            }
+        }
     }
 
     /// Forgets all.
@@ -98,25 +105,25 @@ impl<K: Ord, V> Table<K, V> {
         self.find(key).is_ok()
     }
 
-    /// Sets a key's value, and returns the one that it had.
-    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+    /// Sets a key's value.
+    pub fn insert(&mut self, key: K, value: V) {
         match self.find(&key) {
             Ok(index) => {
-                let (_, known) = self.entries.get_mut(index)?;
-                Some(std::mem::replace(known, value))
+                if let Some((_, known)) = self.entries.get_mut(index) {
+                    *known = value;
+                }
             }
-            Err(index) => {
-                self.entries.insert(index, (key, value));
-                None
-            }
+            Err(index) => self.entries.insert(index, (key, value)),
         }
     }
 
-    /// Sets the value of a key that has none.
-    pub fn insert_if_new(&mut self, key: K, value: V) {
-        if let Err(index) = self.find(&key) {
+    /// Sets the value of a key that has none, and returns whether it had none.
+    pub fn insert_if_new(&mut self, key: K, value: V) -> bool {
+        let place = self.find(&key);
+        if let Err(index) = place {
             self.entries.insert(index, (key, value));
         }
+        place.is_err()
     }
 
     /// Takes a key out, and returns its value.
@@ -201,7 +208,7 @@ impl<T> Set<T> {
 impl<T: Ord> Set<T> {
     /// Puts one in, and returns whether it was not there.
     pub fn insert(&mut self, one: T) -> bool {
-        self.0.insert(one, ()).is_none()
+        self.0.insert_if_new(one, ())
     }
 
     /// Takes one out, and returns whether it was there.
@@ -268,10 +275,14 @@ mod tests {
         for _ in 0..20_000 {
             let (key, value) = (random(&mut state) % 24, random(&mut state));
             match random(&mut state) % 8 {
-                0..4 => assert_eq!(table.insert(key, value), tree.insert(key, value)),
+                0..4 => {
+                    table.insert(key, value);
+                    tree.insert(key, value);
+                }
                 4..6 => assert_eq!(table.remove(&key), tree.remove(&key)),
                 6 => {
-                    table.insert_if_new(key, value);
+                    let is_new = !tree.contains_key(&key);
+                    assert_eq!(table.insert_if_new(key, value), is_new);
                     tree.entry(key).or_insert(value);
                     assert_eq!(table.get(&key), tree.get(&key));
                     assert_eq!(table.get_mut(&key), tree.get_mut(&key));

@@ -122,9 +122,7 @@ impl Ports {
     /// The address of a lane.
     #[must_use]
     pub fn address_of(&self, lane: LaneId) -> Option<SocketAddr> {
-        let mut listeners = self.listeners.values();
-        let of = listeners.find(|listener| listener.all().any(|known| known.id == lane));
-        of.map(|listener| listener.address)
+        self.listener_with(lane).map(|listener| listener.address)
     }
 
     /// The lanes to [retire](Self::retiring) where a worker's own socket has
@@ -224,8 +222,13 @@ impl Ports {
     /// Whether a lane is not of clinit's making.
     #[must_use]
     pub fn is_captured(&self, lane: LaneId) -> bool {
-        let mut captured = self.listeners.values().filter(|of| !of.is_own);
-        captured.any(|listener| listener.all().any(|known| known.id == lane))
+        self.listener_with(lane)
+            .is_some_and(|listener| !listener.is_own)
+    }
+
+    fn listener_with(&self, lane: LaneId) -> Option<&Listener> {
+        let mut listeners = self.listeners.values();
+        listeners.find(|listener| listener.lane(lane).is_some())
     }
 
     pub(super) fn at(&self, address: SocketAddr) -> Option<(super::ListenerId, &Listener)> {

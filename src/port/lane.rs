@@ -110,6 +110,10 @@ impl Listener {
         self.lanes.iter().chain(&self.bound)
     }
 
+    pub(super) fn lane(&self, id: LaneId) -> Option<&Lane> {
+        self.all().find(|lane| lane.id == id)
+    }
+
     pub(super) fn is_held(&self) -> bool {
         self.all().any(|lane| lane.lease.is_held())
     }
@@ -125,23 +129,21 @@ impl Listener {
     /// What is left where a worker has some of them stays for that one, unless
     /// somebody waits there; and then it comes last.
     pub(super) fn best_free(&self, queued: &dyn Fn(LaneId) -> u32) -> Option<LaneId> {
-        let free = self.lanes.iter().filter(|lane| lane.is_free());
         self.best_of(
-            free.filter(|lane| self.is_whole(lane) || queued(lane.id) > 0),
+            &|lane| lane.is_free() && (self.is_whole(lane) || queued(lane.id) > 0),
             queued,
         )
     }
 
     /// The free lane that is given connections where no other is.
     pub(super) fn next_free(&self, queued: &dyn Fn(LaneId) -> u32) -> Option<LaneId> {
-        let free = || self.lanes.iter().filter(|lane| lane.is_free());
         self.best_free(queued)
-            .or_else(|| self.best_of(free(), queued))
+            .or_else(|| self.best_of(&Lane::is_free, queued))
     }
 
-    fn best_of<'a>(
+    fn best_of(
         &self,
-        free: impl DoubleEndedIterator<Item = &'a Lane>,
+        may_be: &dyn Fn(&Lane) -> bool,
         queued: &dyn Fn(LaneId) -> u32,
     ) -> Option<LaneId> {
         let preference = |of: &&Lane| {
@@ -150,7 +152,8 @@ impl Listener {
             (self.is_whole(of), waiting, Reverse(of.place))
         };
         // The last of equal ones: so the first, of the reversed.
-        free.rev().max_by_key(preference).map(|lane| lane.id)
+        let lanes = self.lanes.iter().rev().filter(|lane| may_be(lane));
+        lanes.max_by_key(preference).map(|lane| lane.id)
     }
 
     /// The sockets that belong together with this one.

@@ -193,8 +193,8 @@ impl Ports {
     /// Whether a lane is the one queue of all workers.
     #[must_use]
     pub fn is_shared(&self, lane: LaneId) -> bool {
-        let mut lanes = self.listeners.values().flat_map(Listener::all);
-        lanes.any(|known| known.id == lane && matches!(known.lease, Lease::Shared(_)))
+        self.lane(lane)
+            .is_some_and(|lane| matches!(lane.lease, Lease::Shared(_)))
     }
 
     // ---- workers ----
@@ -231,17 +231,19 @@ impl Ports {
             self.expected.insert(admitted.slot, expected);
         }
         let slot = admitted.slot;
-        let captured = self.listeners.values().filter(|listener| !listener.is_own);
-        captured
-            .flat_map(|listener| {
-                let stale = listener.lanes.iter();
-                let stale = stale.filter(|lane| lane.lease == Lease::Free(Some(slot)));
-                // Who has others of those may yet ask for it.
-                let stale = stale.filter(|lane| listener.is_whole(lane));
-                stale.filter(|lane| queued(lane.id) == 0 || !listener.is_held())
-            })
-            .map(|lane| lane.id)
-            .collect()
+        let mut stale = Vec::new();
+        for listener in self.listeners.values().filter(|of| !of.is_own) {
+            for lane in &listener.lanes {
+                if lane.lease == Lease::Free(Some(slot))
+                    // Who has others of those may yet ask for it.
+                    && listener.is_whole(lane)
+                    && (queued(lane.id) == 0 || !listener.is_held())
+                {
+                    stale.push(lane.id);
+                }
+            }
+        }
+        stale
     }
 
     /// A worker is to stop: no new connection is for it.
@@ -297,10 +299,15 @@ impl Ports {
     /// The lanes that a worker holds, bound ones too.
     #[must_use]
     pub fn lanes_of(&self, worker: WorkerId) -> Vec<LaneId> {
-        let all = self.listeners.values().flat_map(Listener::all);
-        all.filter(|lane| lane.lease.is_to(worker))
-            .map(|lane| lane.id)
-            .collect()
+        let mut held = Vec::new();
+        for listener in self.listeners.values() {
+            for lane in listener.all() {
+                if lane.lease.is_to(worker) {
+                    held.push(lane.id);
+                }
+            }
+        }
+        held
     }
 
     /// Who holds a lane.
@@ -403,8 +410,7 @@ impl Ports {
     /// be another's too.
     #[must_use]
     pub fn is_held(&self, lane: LaneId) -> bool {
-        let mut lanes = self.listeners.values().flat_map(Listener::all);
-        lanes.any(|known| known.id == lane && known.lease.is_held())
+        self.lane(lane).is_some_and(|lane| lane.lease.is_held())
     }
 
     /// Expects of a slot's next worker what the one that was ready last does,
@@ -440,6 +446,11 @@ impl Ports {
     fn listener_of(&mut self, lane: LaneId) -> Option<&mut Listener> {
         self.listeners
             .values_mut()
-            .find(|listener| listener.all().any(|known| known.id == lane))
+            .find(|listener| listener.lane(lane).is_some())
+    }
+
+    fn lane(&self, lane: LaneId) -> Option<&Lane> {
+        let mut listeners = self.listeners.values();
+        listeners.find_map(|listener| listener.lane(lane))
     }
 }

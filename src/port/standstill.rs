@@ -146,8 +146,8 @@ impl Ports {
     /// Whether nobody has been seen to take from a lane for half of the time.
     #[must_use]
     pub fn is_suspected(&self, lane: LaneId) -> bool {
-        let mut lanes = self.listeners.values().flat_map(Listener::all);
-        lanes.any(|known| known.id == lane && known.standstill.is_suspected())
+        self.lane(lane)
+            .is_some_and(|lane| lane.standstill.is_suspected())
     }
 
     /// Clinit itself has stopped a worker, or let it go on: it is not to be
@@ -162,9 +162,12 @@ impl Ports {
 
     /// What was seen of a worker's queues means nothing any more.
     pub(super) fn begin_anew(&mut self, worker: WorkerId) {
-        let lanes = self.listeners.values_mut().flat_map(|it| &mut it.lanes);
-        for lane in lanes.filter(|lane| lane.lease.is_to(worker)) {
-            lane.standstill = Standstill::Nothing;
+        for listener in self.listeners.values_mut() {
+            for lane in &mut listener.lanes {
+                if lane.lease.is_to(worker) {
+                    lane.standstill = Standstill::Nothing;
+                }
+            }
         }
     }
 

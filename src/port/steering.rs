@@ -77,11 +77,13 @@ impl Ports {
         if self.arrivals == Arrivals::Untold {
             return Vec::new();
         }
-        let listeners = self.listeners.values();
-        let slow = listeners.filter(|listener| listener.rotation.takes_turns());
-        slow.flat_map(|listener| &listener.lanes)
-            .map(|lane| lane.id)
-            .collect()
+        let mut watched = Vec::new();
+        for listener in self.listeners.values() {
+            if listener.rotation.takes_turns() {
+                watched.extend(listener.lanes.iter().map(|lane| lane.id));
+            }
+        }
+        watched
     }
 
     /// A connection has arrived at a lane. Looks at that one's queue, and at
@@ -126,34 +128,39 @@ impl Ports {
     /// looked at since: whether they still have it is to be found out.
     #[must_use]
     pub fn doubtful(&self, now: Time) -> Vec<WorkerId> {
-        let unseen = |lane: &&Lane| {
-            matches!(lane.flow, Flow::Still { .. })
-                && lane.flow.is_stuck(now)
-                && lane.lease.is_held()
-        };
-        let lanes = self.listeners.values().flat_map(|listener| &listener.lanes);
-        let lanes: Vec<&Lane> = lanes.filter(unseen).collect();
-        let has_any = |worker: &&WorkerId| lanes.iter().any(|lane| lane.lease.is_to(**worker));
+        let mut unseen = Vec::new();
+        for listener in self.listeners.values() {
+            for lane in &listener.lanes {
+                if matches!(lane.flow, Flow::Still { .. }) && lane.flow.is_stuck(now) {
+                    unseen.push(&lane.lease);
+                }
+            }
+        }
+        let has_any = |worker: &&WorkerId| unseen.iter().any(|lease| lease.is_to(**worker));
         self.workers.keys().filter(has_any).copied().collect()
     }
 
     /// Those that are doubtful have the lanes that they have kept.
     pub fn held_after_all(&mut self, now: Time) {
-        for lane in self.listeners.values_mut().flat_map(|of| &mut of.lanes) {
-            if let Flow::Still { length, .. } = lane.flow
-                && lane.flow.is_stuck(now)
-            {
-                lane.flow = Flow::Held { length };
+        for listener in self.listeners.values_mut() {
+            for lane in &mut listener.lanes {
+                if let Flow::Still { length, .. } = lane.flow
+                    && lane.flow.is_stuck(now)
+                {
+                    lane.flow = Flow::Held { length };
+                }
             }
         }
     }
 
     /// Whoever has a lane that is stuck may have let go of it since.
     pub fn doubt(&mut self, now: Time) {
-        for lane in self.listeners.values_mut().flat_map(|of| &mut of.lanes) {
-            if let Flow::Held { length } = lane.flow {
-                let stuck_at = now;
-                lane.flow = Flow::Still { stuck_at, length };
+        let stuck_at = now;
+        for listener in self.listeners.values_mut() {
+            for lane in &mut listener.lanes {
+                if let Flow::Held { length } = lane.flow {
+                    lane.flow = Flow::Still { stuck_at, length };
+                }
             }
         }
     }

@@ -5,7 +5,10 @@
 
 use std::fmt::{self, Write as _};
 use std::io;
+use std::iter::Zip;
 use std::os::fd::AsFd;
+use std::slice;
+use std::str::Split;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -22,27 +25,24 @@ use crate::sys::output::{Wrote, write_without_blocking};
 /// ```
 macro_rules! log {
     ($level:expr, $($key:ident $(= $value:expr)?),+; $($text:tt)+) => {
-        if $crate::shell::log::enabled($level) {
-            $crate::shell::log::write(
-                $level,
-                format_args!($($text)+),
-                &[$((stringify!($key), $crate::shell::log::field!($key $(= $value)?))),+],
-            );
-        }
+        $crate::shell::log::write(
+            $level,
+            format_args!($($text)+),
+            concat!($(stringify!($key), " "),+),
+            &[$($crate::shell::log::field!($key $(= $value)?).into()),+],
+        )
     };
     ($level:expr, $($text:tt)+) => {
-        if $crate::shell::log::enabled($level) {
-            $crate::shell::log::write($level, format_args!($($text)+), &[]);
-        }
+        $crate::shell::log::write($level, format_args!($($text)+), "", &[])
     };
 }
 
 macro_rules! field {
     ($key:ident) => {
-        &$key
+        $key
     };
     ($key:ident = $value:expr) => {
-        &$value
+        $value
     };
 }
 
@@ -95,14 +95,20 @@ pub(super) fn enabled(level: Level) -> bool {
     level as u8 <= LOUDEST.load(Ordering::Relaxed)
 }
 
-/// Says a line. For the macros, which ask first whether it is [`enabled`].
-pub(super) fn write(level: Level, message: fmt::Arguments<'_>, fields: &[(&str, &dyn Field)]) {
+/// Says a line, if lines of this level are said. For the macros: `keys` are
+/// the names of the fields, each with a space after it.
+pub(super) fn write(level: Level, message: fmt::Arguments<'_>, keys: &str, values: &[Value<'_>]) {
+    if !enabled(level) {
+        return;
+    }
     let message = message.to_string();
-    let line = match stderr().format {
+    let fields = keys.split(' ').zip(values);
+    let mut stderr = stderr();
+    let line = match stderr.format {
         LogFormat::Text => text(level, &message, fields),
         LogFormat::Json => object(level, &message, fields),
     };
-    stderr().say(&line);
+    stderr.say(&line);
 }
 
 /// Says one line on stderr where there is no log yet, or none any more.
@@ -171,69 +177,66 @@ impl<W: FnMut(&[u8]) -> Wrote> Stderr<W> {
     }
 }
 
-fn text(level: Level, message: &str, fields: &[(&str, &dyn Field)]) -> String {
+type Fields<'a> = Zip<Split<'a, char>, slice::Iter<'a, Value<'a>>>;
+
+fn text(level: Level, message: &str, fields: Fields<'_>) -> String {
     let mut text = format!("{}{}", prefix(level), Escaped(message));
     for (key, value) in fields {
-        write_field(&mut text, key, &value.shown().text);
+        write_field(&mut text, key, &value.shown());
     }
     line(&text)
 }
 
-fn object(level: Level, message: &str, fields: &[(&str, &dyn Field)]) -> String {
+fn object(level: Level, message: &str, fields: Fields<'_>) -> String {
     let mut object = Object::new(level, message);
     for (key, value) in fields {
-        object.add(key, &value.shown());
+        object.add(key, value);
     }
     object.finish()
 }
 
 /// What a field may have for a value: a text, or a whole number.
-pub(super) trait Field {
-    fn shown(&self) -> Shown;
+pub(super) enum Value<'a> {
+    Text(&'a str),
+    Number(i64),
 }
 
-/// A field's value, as it is written.
-pub(super) struct Shown {
-    text: String,
-    is_number: bool,
-}
-
-impl Field for &str {
-    fn shown(&self) -> Shown {
-        Shown {
-            text: (*self).to_owned(),
-            is_number: false,
+impl Value<'_> {
+    fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => (*text).to_owned(),
+            Self::Number(number) => number.to_string(),
         }
     }
 }
 
-impl Field for u64 {
-    fn shown(&self) -> Shown {
-        Shown {
-            text: self.to_string(),
-            is_number: true,
-        }
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
     }
 }
 
-impl Field for i32 {
-    fn shown(&self) -> Shown {
-        Shown {
-            text: self.to_string(),
-            is_number: true,
-        }
+impl From<u64> for Value<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number.try_into().unwrap_or(i64::MAX))
     }
 }
 
-impl Field for u32 {
-    fn shown(&self) -> Shown {
-        u64::from(*self).shown()
+impl From<i32> for Value<'_> {
+    fn from(number: i32) -> Self {
+        Self::Number(number.into())
     }
 }
 
-impl Field for u8 {
-    fn shown(&self) -> Shown {
-        u64::from(*self).shown()
+impl From<u32> for Value<'_> {
+    fn from(number: u32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<u8> for Value<'_> {
+    fn from(number: u8) -> Self {
+        Self::Number(number.into())
     }
 }
 
@@ -292,15 +295,14 @@ impl Object {
 
     /// Adds a field, its text cut to the room there is. One that has none, as
     /// a number that does not fit whole, is left out.
-    fn add(&mut self, key: &str, shown: &Shown) {
+    fn add(&mut self, key: &str, value: &Value<'_>) {
         let mut field = format!(",{}:", json(key, LONGEST_LINE));
-        if shown.is_number {
-            field.push_str(&shown.text);
-        } else {
-            let room = self.room().saturating_sub(field.len());
-            field.push_str(&json(&shown.text, room));
-        }
-        if field.len() <= self.room() {
+        let room = self.room();
+        field.push_str(&match value {
+            Value::Text(text) => json(text, room.saturating_sub(field.len())),
+            Value::Number(_) => value.shown(),
+        });
+        if field.len() <= room {
             self.0.push_str(&field);
         }
     }
@@ -309,13 +311,15 @@ impl Object {
 /// The text as a JSON string of at most `room` bytes, quotation marks and
 /// escapes included; of two where there is less room.
 fn json(text: &str, room: usize) -> String {
-    let mut length = 2;
-    let fits = |c: &char| {
-        length += escaped_length(*c);
-        length <= room
-    };
-    let text: String = text.chars().take_while(fits).collect();
-    quote(&text)
+    let (mut length, mut end) = (2, 0);
+    for c in text.chars() {
+        length += escaped_length(c);
+        if length > room {
+            break;
+        }
+        end += c.len_utf8();
+    }
+    quote(text.get(..end).unwrap_or_default())
 }
 
 /// How many bytes [`quote`] makes of a character.
@@ -329,10 +333,7 @@ fn escaped_length(c: char) -> usize {
 
 /// The text as a line of bounded length.
 fn line(text: &str) -> String {
-    let mut end = text.len().min(LONGEST_LINE - 1);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = text.floor_char_boundary(LONGEST_LINE - 1);
     let mut line = text.get(..end).unwrap_or_default().to_owned();
     line.push('\n');
     line
@@ -344,10 +345,12 @@ struct Escaped<'a>(&'a str);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                f.write_char(c)?;
+            match c {
+                '\t' => f.write_str(r"\t")?,
+                '\n' => f.write_str(r"\n")?,
+                '\r' => f.write_str(r"\r")?,
+                c if c.is_control() => write!(f, r"\u{{{:x}}}", u32::from(c))?,
+                plain => f.write_char(plain)?,
             }
         }
         Ok(())
@@ -360,8 +363,8 @@ mod tests {
 
     #[test]
     fn control_characters_are_escaped() {
-        let text = Escaped("a\nclinit: forged\x1b[31m\u{9b}").to_string();
-        assert_eq!(text, r"a\nclinit: forged\u{1b}[31m\u{9b}");
+        let text = Escaped("a\nclinit: forged\x1b[31m\u{9b}\r\t").to_string();
+        assert_eq!(text, r"a\nclinit: forged\u{1b}[31m\u{9b}\r\t");
     }
 
     #[test]
@@ -379,8 +382,8 @@ mod tests {
             write_field(&mut text, key, value);
         }
         assert_eq!(text, r#" code=0 last="was killed" none="""#);
-        object.add("n", &7_u32.shown());
-        object.add("s", &"7\"\n".shown());
+        object.add("n", &7_u32.into());
+        object.add("s", &"7\"\n".into());
         assert_eq!(object.0, r#","n":7,"s":"7\"\n""#);
     }
 
@@ -403,10 +406,10 @@ mod tests {
                 let long = unit.repeat(count);
                 let mut object = Object::new(Level::Warn, &long);
                 for key in ["one", "two", "three"] {
-                    object.add(key, &long.as_str().shown());
-                    object.add("slot", &u64::MAX.shown());
+                    object.add(key, &long.as_str().into());
+                    object.add("slot", &u64::MAX.into());
                 }
-                object.add(&long, &1_u32.shown());
+                object.add(&long, &1_u32.into());
                 let line = object.finish();
                 assert!(line.len() <= LONGEST_LINE, "{}", line.len());
                 let (text, rest) = line.split_once('\n').unwrap();

@@ -1,5 +1,8 @@
 //! What the core decided, as lines of the log.
 
+use std::fmt;
+
+use crate::config::Level;
 use crate::supervisor::{Note, Wear, WorkerId};
 
 use super::ends::End;
@@ -24,18 +27,16 @@ impl Shell {
             }
             Note::SpawnRetryIn { slot, delay } => log::debug!(slot; "trying again in {}", Seconds(delay)),
             Note::CannotRun(id) => self.note_cannot_run(id),
-            Note::Backgrounded(id) => self.note_worker(id, |slot, pid| {
-                log::error!(slot, pid; "the server put itself into the background: run it in the foreground (nginx: -g 'daemon off;')");
-            }),
+            Note::Backgrounded(id) => self.note_worker(id, Level::Error, format_args!(
+                "the server put itself into the background: run it in the foreground (nginx: -g 'daemon off;')"
+            )),
             Note::Killed(id) => {
                 self.closing.killed = self.closing.killed.saturating_add(1);
-                self.note_worker(id, |slot, pid| {
-                    log::warn!(slot, pid; "worker outlived its deadline: killed");
-                });
+                self.note_worker(id, Level::Warn, format_args!("worker outlived its deadline: killed"));
             }
-            Note::Unkillable(id) => self.note_worker(id, |slot, pid| {
-                log::error!(slot, pid; "worker outlived SIGKILL: it hangs in the kernel and is given up");
-            }),
+            Note::Unkillable(id) => self.note_worker(id, Level::Error, format_args!(
+                "worker outlived SIGKILL: it hangs in the kernel and is given up"
+            )),
             Note::Scaled(workers) => log::info!(workers; "scaled"),
             Note::ScaleRefused(workers) => log::warn!(workers; "not scaled: the number of workers is at its bound"),
             Note::ShrinkIn(workers, delay) => {
@@ -57,15 +58,13 @@ impl Shell {
                 self.is_to_end(|worker| worker.slot == slot, None);
                 log::error!(slot; "worker is not replaced: {failure}; trying again in {}", Seconds(delay));
             }
-            Note::Replaced(id) => self.note_worker(id, |slot, pid| {
-                log::info!(slot, pid; "worker takes its predecessor's place");
-            }),
-            Note::Late(id, time) => self.note_worker(id, |slot, pid| {
-                log::warn!(slot, pid; "worker is not ready after {}", Seconds(time));
-            }),
+            Note::Replaced(id) => self.note_worker(id, Level::Info, format_args!("worker takes its predecessor's place")),
+            Note::Late(id, time) => {
+                self.note_worker(id, Level::Warn, format_args!("worker is not ready after {}", Seconds(time)));
+            }
             Note::Hung(id) => {
                 self.is_to_end(|worker| worker.id == id, Some(End::Hung));
-                self.note_worker(id, |slot, pid| log::error!(slot, pid; "worker is hung: killed"));
+                self.note_worker(id, Level::Error, format_args!("worker is hung: killed"));
             }
             Note::NoSuchSlot(slot) => log::warn!(slot; "there is no such slot"),
             Note::ShutdownIn(delay) if delay.is_zero() => log::info!("shutting down"),
@@ -86,11 +85,12 @@ impl Shell {
         };
         let (slot, pid) = (worker.slot, worker.main_pid());
         let after = Seconds(now.since(worker.started));
-        if presumed {
-            log::debug!(slot, pid; "worker is taken for ready after {after}");
+        let (level, how) = if presumed {
+            (Level::Debug, "taken for ready")
         } else {
-            log::info!(slot, pid; "worker is ready after {after}");
-        }
+            (Level::Info, "ready")
+        };
+        log::log!(level, slot, pid; "worker is {how} after {after}");
         let instances = self.supervisor.instances();
         if !self.plan.is_cluster()
             || instances < 2
@@ -145,9 +145,9 @@ impl Shell {
         log::error!(slot, pid; "cannot run {program}: {failure}{hint}");
     }
 
-    fn note_worker(&self, id: WorkerId, tell: impl FnOnce(u32, i32)) {
+    fn note_worker(&self, id: WorkerId, level: Level, what: fmt::Arguments<'_>) {
         if let Some(worker) = self.workers.get(id) {
-            tell(worker.slot, worker.main_pid());
+            log::log!(level, slot = worker.slot, pid = worker.main_pid(); "{what}");
         }
     }
 }

@@ -22,6 +22,7 @@ impl Time {
 
     /// How long after `earlier` this is; zero where it is not after it.
     #[must_use]
+    #[inline(never)]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -30,6 +31,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Self;
 
+    #[inline(never)]
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
@@ -46,6 +48,7 @@ impl Sub<Duration> for Time {
 /// A duration in whole milliseconds; the most there is where it is longer.
 /// `Duration::as_millis` counts in 128 bits.
 #[must_use]
+#[inline(never)]
 pub const fn millis(duration: Duration) -> u64 {
     let whole = duration.as_secs().saturating_mul(1000);
     whole.saturating_add(duration.subsec_millis() as u64)

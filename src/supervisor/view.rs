@@ -63,11 +63,15 @@ impl Supervisor {
     /// Every worker, and every slot without one that counts, in the order of
     /// the slots. Beside a slot's own worker there may be its successor or its
     /// predecessor.
-    pub fn views(&self) -> impl Iterator<Item = View> {
-        self.apps.iter().flat_map(|app| {
-            let slots = (0..).zip(&app.slots);
-            slots.flat_map(|(number, slot)| views_of(number, slot))
-        })
+    #[must_use]
+    pub fn views(&self) -> Vec<View> {
+        let mut views = Vec::new();
+        for app in &self.apps {
+            for (number, slot) in (0..).zip(&app.slots) {
+                add_views(number, slot, &mut views);
+            }
+        }
+        views
     }
 
     /// How many workers are ready.
@@ -98,7 +102,7 @@ impl Supervisor {
     }
 }
 
-fn views_of(number: u32, slot: &Slot) -> impl Iterator<Item = View> {
+fn add_views(number: u32, slot: &Slot, views: &mut Vec<View>) {
     let doing = match slot.state {
         State::Spawning { .. } | State::Starting { .. } => Doing::Starting,
         State::Ready { .. } => Doing::Ready,
@@ -115,18 +119,19 @@ fn views_of(number: u32, slot: &Slot) -> impl Iterator<Item = View> {
         doing,
     };
     let own = view(slot.state.worker(), slot.generation, doing);
-    let successor = slot.successor.map(|it| {
+    if slot.wanted || own.worker.is_some() {
+        views.push(own);
+    }
+    if let Some(it) = slot.successor {
         let doing = match it.trial {
             Trial::Spawning { .. } | Trial::Starting { .. } => Doing::Successor,
             Trial::Settling { .. } => Doing::Settling,
         };
-        view(Some(it.worker), it.generation, doing)
-    });
-    let departing = slot
-        .departing
-        .map(|Departing { worker, .. }| view(Some(worker), slot.generation, Doing::Draining));
-    let own = Some(own).filter(|own| slot.wanted || own.worker.is_some());
-    own.into_iter().chain(successor).chain(departing)
+        views.push(view(Some(it.worker), it.generation, doing));
+    }
+    if let Some(Departing { worker, .. }) = slot.departing {
+        views.push(view(Some(worker), slot.generation, Doing::Draining));
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +149,7 @@ mod tests {
     fn seen(core: &Supervisor) -> Vec<(u32, u32, Option<u32>, &'static str)> {
         let views = core.views();
         views
+            .into_iter()
             .map(|it| {
                 (
                     it.slot,

@@ -10,11 +10,13 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 
 use super::forked::code_of;
 use super::guise::Guise;
+use super::numbered::numbers_in;
 use super::remote::{self, info_path};
 
 /// What an epoll instance waits for at one descriptor.
@@ -31,18 +33,14 @@ struct Interest {
 #[must_use]
 pub fn waiting(process: i32, descriptor: RawFd, inode: u64) -> Vec<RawFd> {
     let _guise = Guise::to_look_into(process);
-    let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let target = fs::read_link(entry.path()).ok()?;
-            let is_epoll = target.as_os_str() == "anon_inode:[eventpoll]";
-            is_epoll.then(|| entry.file_name().to_str()?.parse::<RawFd>().ok())?
-        })
-        .filter(|epoll| interest(process, *epoll, descriptor, inode).is_some())
-        .collect()
+    let directory = PathBuf::from(format!("/proc/{process}/fd"));
+    let mut epolls = numbers_in(&directory).unwrap_or_default();
+    epolls.retain(|epoll| {
+        let target = fs::read_link(directory.join(epoll.to_string()));
+        target.is_ok_and(|target| target.as_os_str() == "anon_inode:[eventpoll]")
+            && interest(process, *epoll, descriptor, inode).is_some()
+    });
+    epolls
 }
 
 /// What an epoll descriptor of a process waits for at this descriptor, where

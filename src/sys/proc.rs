@@ -11,9 +11,10 @@ mod usage;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::guise::Guise;
+use super::numbered::numbers_in;
 pub use memory::{proportional_bytes, resident_bytes};
 pub use sockets::{certain_socket_inodes, known_socket_inodes, listening_inodes, socket_inodes};
 pub use usage::{Usage, usage};
@@ -45,13 +46,8 @@ pub fn is_ours() -> bool {
 /// Every process that is visible, zombies included.
 #[must_use]
 pub fn processes() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(process)
-        .collect()
+    let numbers = numbers_in(Path::new("/proc")).unwrap_or_default();
+    numbers.into_iter().filter_map(process).collect()
 }
 
 /// This process, if it is there.

@@ -17,10 +17,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::sys::resource::{Resource, rlim_t};
 use nix::sys::stat::Mode;
 use nix::unistd::getppid;
 
+use super::limit::{Limit, limit, set_limit};
 use super::process::set_parent_death_signal;
 use super::signals::{ChildStatuses, SignalSet, set_child_statuses};
 pub use descriptors::{close_inherited, let_go, take_descriptors};
@@ -36,9 +37,9 @@ pub struct Inherited {
     /// Which of descriptors 0 to 2 were closed.
     pub closed: [bool; 3],
     /// The limit of open descriptors: soft, hard.
-    pub(super) nofile: Option<(rlim_t, rlim_t)>,
+    pub(super) nofile: Option<Limit>,
     /// The limit of signals that wait in queues: soft, hard.
-    pub(super) sigpending: Option<(rlim_t, rlim_t)>,
+    pub(super) sigpending: Option<Limit>,
     /// The parent's pid; 0 where that is in another pid namespace.
     pub parent: i32,
     /// The signal that the parent's death would bring, which a fork loses.
@@ -55,8 +56,8 @@ impl Inherited {
             blocked: SignalSet::blocked(),
             child_statuses: ChildStatuses::now(),
             closed: [0, 1, 2].map(is_closed),
-            nofile: getrlimit(Resource::RLIMIT_NOFILE).ok(),
-            sigpending: getrlimit(Resource::RLIMIT_SIGPENDING).ok(),
+            nofile: limit(Resource::RLIMIT_NOFILE),
+            sigpending: limit(Resource::RLIMIT_SIGPENDING),
             parent: getppid().as_raw(),
             parent_death_signal: parent_death_signal(),
             is_pid1: std::process::id() == 1,
@@ -146,10 +147,10 @@ pub fn prepare(inherited: &Inherited, adopts: bool) -> Result<(), Unprepared> {
     let occupied = occupy(inherited.closed);
     if let Some((_, hard)) = inherited.nofile {
         // Refused, it stays what it was; workers are then fewer.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+        let _ = set_limit(Resource::RLIMIT_NOFILE, (hard, hard));
     }
     if let Some((soft, hard)) = inherited.sigpending {
-        let _ = setrlimit(Resource::RLIMIT_SIGPENDING, with_reserve(soft), hard);
+        let _ = set_limit(Resource::RLIMIT_SIGPENDING, (with_reserve(soft), hard));
     }
     if adopts && !inherited.is_pid1 {
         prctl::set_child_subreaper(true).map_err(|errno| Unprepared::Subreaper(errno.into()))?;

@@ -233,7 +233,7 @@ impl Shell {
 
     /// Keeps in mind how a worker ended that nobody had asked to.
     fn keep(&mut self, worker: WorkerId, end: End) {
-        let is_it = |view: &crate::supervisor::View| {
+        let is_it = |view: &&crate::supervisor::View| {
             let doing = matches!(view.doing, Doing::Starting | Doing::Ready);
             view.worker == Some(worker) && doing
         };
@@ -241,8 +241,8 @@ impl Shell {
         let slot = match end {
             End::Hung => self.workers.get(worker).map(|worker| worker.slot),
             End::Exit(_) | End::CannotRun(_) => {
-                let view = self.supervisor.views().find(is_it);
-                view.map(|view| view.slot)
+                let views = self.supervisor.views();
+                views.iter().find(is_it).map(|view| view.slot)
             }
         };
         if let Some(slot) = slot.filter(|_| self.control.listener.is_some()) {

@@ -17,17 +17,18 @@ impl Shell {
         } else {
             "serving"
         };
-        let views = self.supervisor.views();
-        let views = views.filter(|view| match whom {
-            Whom::All => true,
-            Whom::Slot(slot) => view.slot == slot,
-        });
         let connections = Connections::at(self.lanes.ports_in_use());
-        let workers = views.map(|view| self.worker_status(view, &connections));
-        let workers: Vec<String> = workers.collect();
-        let listeners = self.lanes.addresses().into_iter();
-        let listeners = listeners.chain(self.listeners.plain_addresses());
-        let listeners: Vec<String> = listeners.map(|address| quote(&address)).collect();
+        let mut workers = Vec::new();
+        for view in self.supervisor.views() {
+            if whom == Whom::All || whom == Whom::Slot(view.slot) {
+                workers.push(self.worker_status(view, &connections));
+            }
+        }
+        let mut listeners = self.lanes.addresses();
+        listeners.extend(self.listeners.plain_addresses());
+        for address in &mut listeners {
+            *address = quote(address);
+        }
         let line = Object::line()
             .flag("ok", true)
             .text("app", &facts.app)

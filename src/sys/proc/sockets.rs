@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
 
 use super::super::guise::Guise;
+use super::super::numbered::numbers_in;
 use super::in_proc;
 
 /// A table of sockets below /proc/net, of this process's network namespace.
@@ -42,12 +43,14 @@ const TABLES: [Table; 3] = [
 #[must_use]
 pub fn socket_inodes(pid: i32) -> Vec<u64> {
     let _guise = Guise::to_look_into(pid);
-    let Ok(descriptors) = fs::read_dir(in_proc(pid, "fd")) else {
-        return Vec::new();
-    };
-    descriptors
-        .filter_map(|entry| socket_inode(fs::read_link(entry.ok()?.path()).ok()?.to_str()?))
-        .collect()
+    let directory = in_proc(pid, "fd");
+    let mut inodes = Vec::new();
+    for descriptor in numbers_in(&directory).unwrap_or_default() {
+        if let Ok(link) = fs::read_link(directory.join(descriptor.to_string())) {
+            inodes.extend(link.to_str().and_then(socket_inode));
+        }
+    }
+    inodes
 }
 
 /// As [`socket_inodes`], where that is to be known for certain: not of a
@@ -56,7 +59,7 @@ pub fn socket_inodes(pid: i32) -> Vec<u64> {
 #[must_use]
 pub fn certain_socket_inodes(pid: i32) -> Option<Vec<u64>> {
     let guise = Guise::to_look_into(pid);
-    fs::read_dir(in_proc(pid, "fd")).ok()?;
+    File::open(in_proc(pid, "fd")).ok()?;
     drop(guise);
     let inodes = socket_inodes(pid);
     is_running(&fs::read(in_proc(pid, "stat")).ok()?).then_some(inodes)
@@ -67,7 +70,7 @@ pub fn certain_socket_inodes(pid: i32) -> Option<Vec<u64>> {
 #[must_use]
 pub fn known_socket_inodes(pid: i32) -> Option<Vec<u64>> {
     let guise = Guise::to_look_into(pid);
-    let opened = fs::read_dir(in_proc(pid, "fd"));
+    let opened = File::open(in_proc(pid, "fd"));
     drop(guise);
     match opened {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {

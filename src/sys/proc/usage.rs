@@ -15,12 +15,15 @@ pub struct Usage {
 #[must_use]
 pub fn usage(pid: i32) -> Option<Usage> {
     let stat = fs::read(super::in_proc(pid, "stat")).ok()?;
-    // SAFETY: sysconf has no precondition for either name.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // sysconf(3) has code for all that it could be asked for.
+    // SAFETY: getauxval has no precondition.
+    let page_bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) };
     // SAFETY: as above.
-    let ticks_a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    let unit = |number| u64::try_from(number).ok().filter(|number| *number > 0);
-    parse(&stat, unit(page_bytes)?, unit(ticks_a_second)?)
+    let ticks_a_second = unsafe { libc::getauxval(libc::AT_CLKTCK) };
+    if ticks_a_second == 0 {
+        return None;
+    }
+    parse(&stat, page_bytes, ticks_a_second)
 }
 
 /// Reads fields 14, 15 and 24; the name, which may hold anything, is before.

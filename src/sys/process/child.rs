@@ -7,10 +7,11 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::Resource;
 use nix::unistd::{Pid, chdir, getpid, getppid, setpgid};
 
 use super::super::affinity;
+use super::super::limit::set_limit;
 use super::super::notification;
 use super::super::rights;
 use super::super::session;
@@ -124,15 +125,15 @@ impl<'a> Child<'a> {
         if let Some(mask) = &self.affinity {
             affinity::set(mask).map_err(|errno| (Step::Affinity, errno))?;
         }
-        if let Some((soft, hard)) = self.inherited.nofile {
+        if let Some(limit) = self.inherited.nofile {
             // Only the soft limit was raised, so this lowers it and cannot be
             // refused.
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+            let _ = set_limit(Resource::RLIMIT_NOFILE, limit);
         }
-        if let Some((soft, hard)) = self.inherited.sigpending {
+        if let Some(limit) = self.inherited.sigpending {
             // Likewise: what was lowered is the soft one, up to which anybody
             // may raise it again.
-            let _ = setrlimit(Resource::RLIMIT_SIGPENDING, soft, hard);
+            let _ = set_limit(Resource::RLIMIT_SIGPENDING, limit);
         }
         if let Some(signal) = request.parent_death_signal {
             // After setuid, which clears it.

@@ -2,12 +2,14 @@
 //! lets go of the rest.
 
 use std::ffi::c_int;
-use std::fs;
 use std::ops::Range;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::chdir;
+
+use super::super::numbered::numbers_in;
 
 /// Closes every descriptor from 3 on that is outside of `keep`.
 ///
@@ -47,12 +49,7 @@ fn close_range(first: i32, end: i32) -> Result<(), Errno> {
 /// under a usual limit.
 fn open_descriptors() -> Vec<i32> {
     const USUAL: i32 = 65_536;
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        return (0..USUAL).collect();
-    };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
+    numbers_in(Path::new("/proc/self/fd")).unwrap_or_else(|_| (0..USUAL).collect())
 }
 
 /// The descriptors of this range that are open, with their numbers.
