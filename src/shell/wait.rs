@@ -43,6 +43,16 @@ impl Shell {
         ];
         let timeout = deadlines.into_iter().flatten().min().map(until);
         let timeout = if self.unreaped { Some(0) } else { timeout };
+        if self.hears_signals_alone() {
+            if let Some(received) = self.signals.wait(timeout) {
+                let is_an_end = Signal::CHLD.number() == received.number && received.from_kernel();
+                self.received(received);
+                if !is_an_end {
+                    self.read_signals();
+                }
+            }
+            return;
+        }
         let ready = match self.poller.wait(timeout) {
             Ok(ready) => ready,
             // Only a bug of clinit's own brings one of epoll_wait(2)'s errors,
@@ -67,6 +77,14 @@ impl Shell {
                 None => {}
             }
         }
+    }
+
+    /// Whether nothing is waited for but signals and deadlines: in init mode,
+    /// once the child runs.
+    fn hears_signals_alone(&self) -> bool {
+        !self.plan.is_cluster()
+            && self.backlog.retry_at().is_none()
+            && self.workers.iter().all(|worker| worker.report.is_none())
     }
 
     fn take_in_signals(&mut self) {

@@ -22,6 +22,15 @@ pub fn realtime_ms() -> u64 {
     milliseconds(read(libc::CLOCK_REALTIME))
 }
 
+/// A duration of so many milliseconds.
+pub(super) fn timespec(milliseconds: u64) -> libc::timespec {
+    // More than the type holds is for ever.
+    libc::timespec {
+        tv_sec: i64::try_from(milliseconds / 1000).unwrap_or(i64::MAX),
+        tv_nsec: (milliseconds % 1000 * 1_000_000).cast_signed(),
+    }
+}
+
 fn milliseconds(time: libc::timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);

@@ -12,6 +12,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 
+use super::clock;
 pub use super::kill::{
     group_exists, is_full, kill_everything, queue_group, send, send_group, stop_self,
 };
@@ -279,6 +280,47 @@ impl SignalQueue {
         unsafe { libc::syscall(libc::SYS_signalfd4, own, &raw const set.0, SET_SIZE, 0) };
     }
 
+    /// Waits for the next signal of all, at most for `timeout_ms`; for ever
+    /// with none. Where nothing else is waited for this is half of the system
+    /// calls: `sigtimedwait(2)` takes from the same queue as the descriptor.
+    pub fn wait(&self, timeout_ms: Option<u64>) -> Option<Received> {
+        let timeout = timeout_ms.map(clock::timespec);
+        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let set = SignalSet::ALL;
+        // SAFETY: siginfo_t is plain data, and all zeros are a value of it.
+        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+        // SAFETY: the set is readable and of the size given, the info is
+        // writable, and the timeout is null or lives through the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigtimedwait,
+                &raw const set.0,
+                &raw mut info,
+                timeout,
+                SET_SIZE,
+            )
+        };
+        // None in time, or clinit was stopped and continued meanwhile.
+        Errno::result(result).ok()?;
+        // SAFETY: the kernel has filled it in, with zeros where it has no pid;
+        // a timer's number in its place is not taken for one.
+        let pid = unsafe { info.si_pid() };
+        let is_timer = info.si_code == libc::SI_TIMER;
+        // SAFETY: as above; where there is no value it is not looked at.
+        let value = unsafe { info.si_value() };
+        Some(Received {
+            number: info.si_signo,
+            code: info.si_code,
+            pid: if is_timer {
+                0
+            } else {
+                u32::try_from(pid).unwrap_or(0)
+            },
+            descriptor: -1,
+            value: has_value(info.si_code).then_some(value.sival_ptr.addr() as u64),
+        })
+    }
+
     /// The next signals, as many as fit. Where there is room left, no other
     /// was pending.
     ///
@@ -391,6 +433,30 @@ mod tests {
                 && queue
                     .read()
                     .is_ok_and(|rest| rest.signals().next().is_none())
+        }));
+    }
+
+    #[test]
+    fn waiting_brings_what_reading_would_and_ends_in_time() {
+        assert!(in_child(|| {
+            SignalSet::ALL.block_exactly();
+            let own = std::process::id();
+            let (Ok(pid), Ok(queue)) = (i32::try_from(own), SignalQueue::open()) else {
+                return false;
+            };
+            let value = 0xdead_beef_0000_0001;
+            let sent = send(pid, 40, Some(value)).is_ok() && send(pid, libc::SIGTERM, None).is_ok();
+            let expected = [
+                (libc::SIGTERM, libc::SI_USER, None),
+                (40, libc::SI_QUEUE, Some(value)),
+            ];
+            let as_expected = expected.into_iter().all(|(number, code, value)| {
+                queue.wait(None).is_some_and(|got| {
+                    let is_from_here = got.pid == own && got.arrival().is_none();
+                    (got.number, got.code, got.value) == (number, code, value) && is_from_here
+                })
+            });
+            sent && as_expected && queue.wait(Some(1)).is_none() && queue.wait(Some(0)).is_none()
         }));
     }
 
