@@ -6,12 +6,12 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
-use super::error::described;
 use super::options::{OPTIONS, OptionSpec};
 use super::units::whole;
+use crate::sys::errno::describe;
 
 /// The most bytes of an env file: more than execve(2) would let a worker have.
-const MOST_FILE_BYTES: u64 = 4 << 20;
+const MOST_FILE_BYTES: usize = 4 << 20;
 
 /// Variables with their values.
 pub(super) type Variables = Vec<(OsString, OsString)>;
@@ -42,8 +42,8 @@ impl Overrides {
     /// inherited. The reason shows a line by its number alone.
     pub(super) fn add_file(&mut self, path: &Path, inherited: &Variables) -> Result<(), String> {
         let contents =
-            read(path).map_err(|error| format!("cannot read it: {}", described(&error)))?;
-        if contents.len() as u64 > MOST_FILE_BYTES {
+            read(path).map_err(|error| format!("cannot read it: {}", describe(&error)))?;
+        if contents.len() > MOST_FILE_BYTES {
             return Err(format!("it has more than {MOST_FILE_BYTES} bytes"));
         }
         let contents = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&contents);
@@ -134,11 +134,19 @@ fn split_pair(pair: &[u8]) -> (&[u8], Option<&[u8]>) {
     (parts.next().unwrap_or_default(), parts.next())
 }
 
-/// A file's contents, or one byte more of them than it may have.
+/// A file's contents, or more of them than it may have.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
-    let file = File::open(path)?;
-    file.take(MOST_FILE_BYTES + 1).read_to_end(&mut contents)?;
+    let mut piece = [0; 4096];
+    let mut file = File::open(path)?;
+    while contents.len() <= MOST_FILE_BYTES {
+        match file.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => contents.extend_from_slice(piece.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(contents)
 }
 

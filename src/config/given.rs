@@ -45,16 +45,17 @@ impl Given {
     }
 
     /// The error of a value that is refused for this reason.
-    pub(super) fn refused(&self, reason: impl Into<String>) -> UsageError {
-        self.refused_for(reason.into())
-    }
-
-    fn refused_for(&self, reason: String) -> UsageError {
-        UsageError::BadValue {
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "it is large, and passed on often"
+    )]
+    #[inline(never)]
+    pub(super) fn refused(&self, reason: String) -> Box<UsageError> {
+        Box::new(UsageError::BadValue {
             origin: self.origin,
             value: self.value.clone(),
             reason,
-        }
+        })
     }
 
     fn is_of(&self, spec: &OptionSpec) -> bool {
@@ -78,7 +79,7 @@ pub(super) enum Line {
 
 impl Line {
     /// Reads a command line without its first word, the program's name.
-    pub(super) fn read(all: &[OsString]) -> Result<Self, UsageError> {
+    pub(super) fn read(all: &[OsString]) -> Result<Self, Box<UsageError>> {
         match all.split_first() {
             Some((verb, argv)) if verb == "cpus" => {
                 let line = Self::read_options(argv)?;
@@ -96,17 +97,17 @@ impl Line {
         }
     }
 
-    fn cpus(given: Vec<Given>, arguments: Vec<OsString>) -> Result<Self, UsageError> {
+    fn cpus(given: Vec<Given>, arguments: Vec<OsString>) -> Result<Self, Box<UsageError>> {
         if let Some(argument) = arguments.into_iter().next() {
-            return Err(UsageError::CpusArgument(argument));
+            return Err(UsageError::CpusArgument(argument).into());
         }
         match given.iter().find(|given| !given.origin.spec.is_of_cpus()) {
-            Some(given) => Err(UsageError::NotOfCpus(given.origin)),
+            Some(given) => Err(UsageError::NotOfCpus(given.origin).into()),
             None => Ok(Self::Cpus(given)),
         }
     }
 
-    fn read_options(argv: &[OsString]) -> Result<Self, UsageError> {
+    fn read_options(argv: &[OsString]) -> Result<Self, Box<UsageError>> {
         let mut given: Vec<Given> = Vec::new();
         let mut command = Vec::new();
         let mut parser = Parser::from_args(argv);
@@ -124,7 +125,8 @@ impl Line {
                 }
             };
             let Some(spec) = spec else {
-                return Err(unknown_option(form, &name, parser.value().ok().as_deref()));
+                let value = parser.value().ok();
+                return Err(unknown_option(form, &name, value.as_deref()).into());
             };
             if spec.id == Opt::Help {
                 return Ok(Self::Help);
@@ -140,7 +142,7 @@ impl Line {
                 parser.value().map_err(missing)?
             };
             if !spec.repeatable && given.iter().any(|given| given.is_of(spec)) {
-                return Err(UsageError::Repeated(origin));
+                return Err(UsageError::Repeated(origin).into());
             }
             given.push(Given { origin, value });
         }
@@ -150,16 +152,20 @@ impl Line {
 
 /// Refuses `-w 4`, gunicorn's for four workers, where it would run a program
 /// named `4`.
-fn refuse_workers(given: &[Given], first: &OsStr, argv: &[OsString]) -> Result<(), UsageError> {
+fn refuse_workers(
+    given: &[Given],
+    first: &OsStr,
+    argv: &[OsString],
+) -> Result<(), Box<UsageError>> {
     let switch = given.last().map(|given| given.origin);
     let switch = switch.filter(|origin| origin.spec.id == Opt::WarnReaped);
     let meant = first.to_str().filter(|text| Instances::parse(text).is_ok());
     match (switch, meant) {
         (Some(switch), Some(meant)) if !argv.iter().any(|word| word == "--") => {
-            Err(UsageError::UnknownOption {
+            Err(Box::new(UsageError::UnknownOption {
                 option: format!("{switch} {meant}"),
                 meant: Some(format!("-i {meant}")),
-            })
+            }))
         }
         _ => Ok(()),
     }
@@ -188,7 +194,7 @@ pub(super) fn add_variables(
     given: &mut Vec<Given>,
     env: &[(OsString, OsString)],
     wanted: fn(&OptionSpec) -> bool,
-) -> Result<(), UsageError> {
+) -> Result<(), Box<UsageError>> {
     for spec in OPTIONS {
         if !wanted(spec) || given.iter().any(|given| given.is_of(spec)) {
             continue;

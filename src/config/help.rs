@@ -73,7 +73,7 @@ pub fn readme_table() -> String {
 fn names(spec: &OptionSpec) -> String {
     let short = spec.short.map_or(String::new(), |c| format!("-{c}, "));
     let long = format!("{short}--{} {}", spec.long, spec.value);
-    long.trim_end().to_owned()
+    long.trim_ascii_end().to_owned()
 }
 
 /// Appends an option's names in the first column and its meaning in the

@@ -120,7 +120,9 @@ fn why_not_inet(text: &str) -> String {
         let example = SocketAddr::new(address, 8080);
         return format!("a port is missing, as in {example}");
     }
-    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let colon = text.bytes().rposition(|byte| byte == b':').unwrap_or(0);
+    let (host, port) = text.split_at(colon);
+    let port = port.strip_prefix(':').unwrap_or(port);
     let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     let is_letter = |c: char| c.is_ascii_alphabetic() || !c.is_ascii();
     let is_host = |c: char| is_letter(c) || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');

@@ -221,13 +221,15 @@ fn parse_at(
     env: &[(OsString, OsString)],
     inherits_listeners: bool,
 ) -> Result<Parsed, UsageError> {
-    match Line::read(argv)? {
+    // On its way here it is boxed: it is passed on often, and large.
+    let parsed = Line::read(argv).and_then(|line| match line {
         Line::Help => Ok(printing(Invocation::Help)),
         Line::Version => Ok(printing(Invocation::Version)),
         Line::Cpus(given) => cpus(given, place, env),
         Line::Verb(verb) => talk(verb, place, env),
         Line::Command(given, command) => run(given, command, place, env, inherits_listeners),
-    }
+    });
+    parsed.map_err(|error| *error)
 }
 
 /// What needs neither options nor an environment.
@@ -248,7 +250,7 @@ fn cpus(
     mut given: Vec<Given>,
     place: Place<'_>,
     env: &[(OsString, OsString)],
-) -> Result<Parsed, UsageError> {
+) -> Result<Parsed, Box<UsageError>> {
     add_variables(&mut given, env, OptionSpec::is_of_cpus)?;
     let settings = Settings::read(&given, place)?;
     let mut notes = Vec::new();
@@ -266,7 +268,7 @@ fn talk(
     mut verb: Verb,
     place: Place<'_>,
     env: &[(OsString, OsString)],
-) -> Result<Parsed, UsageError> {
+) -> Result<Parsed, Box<UsageError>> {
     let mut given = Vec::new();
     add_variables(&mut given, env, OptionSpec::is_of_verbs)?;
     let settings = Settings::read(&given, place)?;
@@ -283,13 +285,13 @@ fn run(
     place: Place<'_>,
     env: &[(OsString, OsString)],
     inherits_listeners: bool,
-) -> Result<Parsed, UsageError> {
+) -> Result<Parsed, Box<UsageError>> {
     add_variables(&mut given, env, |_| true)?;
     let mode = mode(&given)?;
     let settings = Settings::read(&given, place)?;
     let program = command.first().ok_or(UsageError::NoCommand)?;
     if program.is_empty() {
-        return Err(UsageError::EmptyCommand);
+        return Err(UsageError::EmptyCommand.into());
     }
 
     let mut notes = unknown_variables(env);
@@ -343,7 +345,7 @@ fn run(
 
 /// Which mode the given options make it; in init mode, none may be of cluster
 /// mode.
-fn mode(given: &[Given]) -> Result<Mode, UsageError> {
+fn mode(given: &[Given]) -> Result<Mode, Box<UsageError>> {
     let makes_cluster = |id| matches!(id, Opt::Instances | Opt::Listen);
     if given
         .iter()
@@ -352,7 +354,7 @@ fn mode(given: &[Given]) -> Result<Mode, UsageError> {
         return Ok(Mode::Cluster);
     }
     match given.iter().find(|given| given.origin.spec.cluster_only) {
-        Some(given) => Err(UsageError::NeedsCluster(given.origin)),
+        Some(given) => Err(UsageError::NeedsCluster(given.origin).into()),
         None => Ok(Mode::Init),
     }
 }

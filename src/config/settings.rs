@@ -75,7 +75,7 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Reads every value.
-    pub(super) fn read(given: &[Given], place: Place<'_>) -> Result<Box<Self>, UsageError> {
+    pub(super) fn read(given: &[Given], place: Place<'_>) -> Result<Box<Self>, Box<UsageError>> {
         let mut settings = Box::new(Self::default());
         for given in given {
             let set = settings.set(given, place);
@@ -86,7 +86,7 @@ impl Settings {
     }
 
     /// Refuses a value that contradicts another.
-    fn check(&self, given: &[Given]) -> Result<(), UsageError> {
+    fn check(&self, given: &[Given]) -> Result<(), Box<UsageError>> {
         let of = |id| given.iter().find(|given| given.origin.spec.id == id);
         if let Some(Instances::Exactly(asked)) = self.instances
             && let Some(bound) = of(Opt::MaxInstances)
@@ -185,7 +185,7 @@ impl Settings {
     }
 
     /// What signals are to mean.
-    pub(super) fn routes(&self, mode: Mode) -> Result<Routes, UsageError> {
+    pub(super) fn routes(&self, mode: Mode) -> Result<Routes, Box<UsageError>> {
         signals::routes(&self.signals, mode)
     }
 
@@ -195,7 +195,7 @@ impl Settings {
         &self,
         inherited: Variables,
         place: Place<'_>,
-    ) -> Result<Variables, UsageError> {
+    ) -> Result<Variables, Box<UsageError>> {
         let mut overrides = Overrides::default();
         for given in &self.env_files {
             let added = path(given, place).and_then(|path| overrides.add_file(&path, &inherited));
@@ -210,16 +210,19 @@ impl Settings {
 
     /// The variables that are stepped, each of which `environment` has to hold
     /// a whole number for.
-    pub(super) fn env_steps(&self, environment: &Variables) -> Result<Vec<OsString>, UsageError> {
+    pub(super) fn env_steps(
+        &self,
+        environment: &Variables,
+    ) -> Result<Vec<OsString>, Box<UsageError>> {
         let mut names = Vec::new();
         for given in &self.env_steps {
             let value = lookup(environment, &given.value)
-                .ok_or_else(|| given.refused("workers have no such variable"))?;
+                .ok_or_else(|| given.refused("workers have no such variable".into()))?;
             if stepped(value, MOST_INSTANCES).is_none() {
-                return Err(given.refused("that variable's value is not a whole number"));
+                return Err(given.refused("that variable's value is not a whole number".into()));
             }
             if names.contains(&given.value) {
-                return Err(given.refused("that variable is stepped twice"));
+                return Err(given.refused("that variable is stepped twice".into()));
             }
             names.push(given.value.clone());
         }

@@ -8,13 +8,13 @@ const ACCEPTED: &str = "accepted is SIG=ACTION: forward, ignore, reload, shutdow
     as in USR2=reload or TERM=QUIT";
 
 /// Reads them all, each of another signal.
-pub(super) fn routes(given: &[Given], mode: Mode) -> Result<Routes, UsageError> {
+pub(super) fn routes(given: &[Given], mode: Mode) -> Result<Routes, Box<UsageError>> {
     let mut routes = Routes::default();
     for given in given {
         let route = given.text().and_then(|text| route(text, mode));
         let (signal, meaning) = route.map_err(|reason| given.refused(reason))?;
         if !routes.set(signal, meaning) {
-            return Err(given.refused("that signal has an action already"));
+            return Err(given.refused("that signal has an action already".into()));
         }
     }
     Ok(routes)

@@ -51,7 +51,7 @@ pub fn table(status: &Json, whole: bool, earlier: Option<&Json>) -> String {
             line.extend(parts.map(String::as_str));
             line.push(' ');
         }
-        text.push_str(line.trim_end());
+        text.push_str(line.trim_ascii_end());
         text.push('\n');
     }
     text
@@ -60,10 +60,10 @@ pub fn table(status: &Json, whole: bool, earlier: Option<&Json>) -> String {
 fn heading(status: &Json, text: &mut String) {
     let number = |key| status.number(key).unwrap_or(0);
     let word = |key| status.text(key).unwrap_or("-");
-    let mut listeners = Vec::new();
+    let mut listeners = String::new();
     for listener in status.list("listeners") {
         if let Json::Text(address) = listener {
-            listeners.push(plain(address));
+            listeners.extend([&plain(address), " "]);
         }
     }
     let mut workers = format!("{} of {} ready", number("ready"), number("instances"));
@@ -84,7 +84,7 @@ fn heading(status: &Json, text: &mut String) {
         ("workers", workers),
         ("cpus", plain(word("cpus"))),
         ("share", plain(&sharing)),
-        ("listeners", listeners.join(" ")),
+        ("listeners", listeners.trim_ascii_end().to_owned()),
     ] {
         let value = if value.is_empty() { "none" } else { &value };
         text.extend([key, &" ".repeat(11 - key.len()), value, "\n"]);

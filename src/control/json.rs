@@ -294,7 +294,15 @@ impl Object {
     /// Adds a list of what is JSON as it stands.
     #[must_use]
     pub fn list(self, key: &str, items: &[String]) -> Self {
-        self.json(key, &["[", &items.join(","), "]"].concat())
+        let mut list = String::from("[");
+        for item in items {
+            if list.len() > 1 {
+                list.push(',');
+            }
+            list.push_str(item);
+        }
+        list.push(']');
+        self.json(key, &list)
     }
 
     /// It, whole.

@@ -193,7 +193,7 @@ impl Talk<'_> {
         if length == 0 {
             return Ok(None);
         }
-        let json = Json::parse(line.trim_end());
+        let json = Json::parse(&line);
         let json = json.ok_or("what clinit answers is not understood")?;
         Ok(Some((line, json)))
     }
@@ -262,7 +262,7 @@ impl Talk<'_> {
         }
         if is_granted(answer) {
             let told = progress(answer);
-            let told = told.trim_start();
+            let told = told.trim_ascii_start();
             if !self.verb.json && !told.is_empty() {
                 return print(&[told, "\n"].concat());
             }

@@ -1,6 +1,6 @@
 //! How many CPUs this container may use, and why.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs;
 
 use crate::config::Sizing;
@@ -110,33 +110,38 @@ impl Cpus {
         sizing: &Sizing,
         memory_limit: Option<&(u64, std::path::PathBuf)>,
     ) -> String {
-        let mut lines = vec![format!("{self}")];
+        let mut report = String::new();
+        // Writing to a string cannot fail.
+        let mut line = |line: fmt::Arguments<'_>| {
+            let _ = report.write_fmt(line);
+        };
+        line(format_args!("{self}"));
         match &self.facts.quota {
-            Some(quota) => lines.push(format!(
-                "quota    {}  {}: {} us in every {} us",
+            Some(quota) => line(format_args!(
+                "\nquota    {}  {}: {} us in every {} us",
                 Thousandths(millis(quota)),
                 quota.file.display(),
                 quota.quota_us,
                 quota.period_us,
             )),
-            None => lines.push("quota    none".into()),
+            None => line(format_args!("\nquota    none")),
         }
-        lines.push(format!(
-            "mask     {}  sched_getaffinity, of {} online",
+        line(format_args!(
+            "\nmask     {}  sched_getaffinity, of {} online",
             self.facts.mask, self.facts.online
         ));
         if self.facts.in_kubernetes {
             let request = self.facts.request.map_or("not told".into(), |request| {
                 Thousandths(request).to_string()
             });
-            lines.push(format!("request  {request}  CLINIT_CPU_REQUEST"));
+            line(format_args!("\nrequest  {request}  CLINIT_CPU_REQUEST"));
         }
         if let Some((limit, file)) = memory_limit {
-            lines.push(format!("memory   {limit}  {}", file.display()));
+            line(format_args!("\nmemory   {limit}  {}", file.display()));
         }
         let workers = sizing.workers(self.count, memory_limit.map(|(limit, _)| *limit));
-        lines.push(format!("workers  {workers}"));
-        lines.join("\n")
+        line(format_args!("\nworkers  {workers}"));
+        report
     }
 }
 
@@ -189,7 +194,7 @@ fn millis(quota: &Quota) -> u64 {
 /// CPUs that are online, on the whole machine: `0-3,8` is five.
 fn online() -> Option<u32> {
     let text = fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
-    count_ranges(text.trim())
+    count_ranges(text.trim_ascii())
 }
 
 fn count_ranges(text: &str) -> Option<u32> {

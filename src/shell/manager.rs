@@ -69,22 +69,12 @@ impl Manager {
     /// Whoever `NOTIFY_SOCKET` names.
     pub(super) fn new(environment: &[(OsString, OsString)], is_pid1: bool) -> Self {
         let mut manager = Self::none();
-        let found = environment
-            .iter()
-            .find(|(name, _)| name == OsStr::new("NOTIFY_SOCKET"));
-        let Some((_, address)) = found.filter(|(_, address)| !address.is_empty()) else {
-            return manager;
-        };
-        match ManagerSocket::open(address) {
-            Ok(socket) => manager.socket = Some(socket),
-            Err(error) => {
-                let why = describe(&error);
-                log::warn!("NOTIFY_SOCKET is not used: {why}; a path or @NAME is accepted");
-                return manager;
-            }
+        if let Some(socket) = socket(environment) {
+            manager.socket = Some(socket);
+            manager.shares_pids = !is_pid1;
+            let pause = pause(environment, std::process::id());
+            manager.watchdog = pause.map(|pause| (pause, now()));
         }
-        manager.shares_pids = !is_pid1;
-        manager.watchdog = pause(environment, std::process::id()).map(|pause| (pause, now()));
         manager
     }
 
@@ -220,6 +210,22 @@ impl Manager {
             Sent::NotYet
         } else {
             Sent::Never
+        }
+    }
+}
+
+/// The manager's socket, where it has one.
+fn socket(environment: &[(OsString, OsString)]) -> Option<ManagerSocket> {
+    let found = environment
+        .iter()
+        .find(|(name, _)| name == OsStr::new("NOTIFY_SOCKET"));
+    let (_, address) = found.filter(|(_, address)| !address.is_empty())?;
+    match ManagerSocket::open(address) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            let why = describe(&error);
+            log::warn!("NOTIFY_SOCKET is not used: {why}; a path or @NAME is accepted");
+            None
         }
     }
 }

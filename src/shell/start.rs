@@ -428,8 +428,8 @@ fn adopt_listeners(
 /// The name of a passed descriptor: `LISTEN_FDNAMES` has one for each, with
 /// colons between, for one that is closed by now too.
 fn name_of(descriptor: i32, names: &str) -> Option<String> {
-    let index = usize::try_from(descriptor - FIRST_PASSED).ok()?;
-    let name = names.split(':').nth(index)?;
+    let mut numbered = (FIRST_PASSED..).zip(names.split(':'));
+    let (_, name) = numbered.find(|(number, _)| *number == descriptor)?;
     // systemd's own word for a socket without a name.
     (!name.is_empty() && name != "unknown").then(|| name.to_owned())
 }

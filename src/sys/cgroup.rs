@@ -101,7 +101,7 @@ pub fn oom_kills(root: &Root) -> Option<u64> {
     let closest = [v2.first(), v1.first()].into_iter().flatten();
     closest.filter_map(|file| read(file)).find_map(|text| {
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        count?.trim().parse().ok()
+        count?.trim_ascii().parse().ok()
     })
 }
 
@@ -143,7 +143,7 @@ fn files(root: &Root, wanted: &[(Hierarchy<'_>, &str)]) -> Vec<PathBuf> {
 fn v2_quota(group: &Path) -> Option<Quota> {
     let file = group.join(V2_QUOTA);
     let text = read(&file)?;
-    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period) = text.trim_ascii().split_once(' ')?;
     // "max" is no number, and no limit.
     quota_of(quota.parse().ok()?, period.parse().ok()?, file)
 }
@@ -167,7 +167,7 @@ fn read(file: &Path) -> Option<String> {
 }
 
 fn number(file: &Path) -> Option<u64> {
-    read(file)?.trim().parse().ok()
+    read(file)?.trim_ascii().parse().ok()
 }
 
 #[cfg(test)]

@@ -113,8 +113,9 @@ fn unescape(text: &str) -> PathBuf {
     let mut parts = text.split('\\');
     bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
     for part in parts {
-        let code = part.get(..3).map(|digits| u8::from_str_radix(digits, 8));
-        if let (Some(Ok(byte)), Some(rest)) = (code, part.get(3..)) {
+        let code = part.get(..3).map(|digits| u32::from_str_radix(digits, 8));
+        let code = code.and_then(|code| u8::try_from(code.ok()?).ok());
+        if let (Some(byte), Some(rest)) = (code, part.get(3..)) {
             bytes.push(byte);
             bytes.extend_from_slice(rest.as_bytes());
         } else {
