@@ -9,6 +9,7 @@ use crate::config::Level;
 use crate::supervisor::policy::Mode;
 use crate::supervisor::{Cause, Exit, Outcome, Signal, Time};
 use crate::sys::cgroup::{Root, memory_limit, oom_kills};
+use crate::sys::errno::describe;
 
 use super::ends::End;
 use super::log::{self, write_field};
@@ -168,7 +169,7 @@ fn leave_message(path: &Path, message: &str) {
         .open(path)
         .and_then(|mut file| file.write_all(bytes));
     if let Err(error) = written {
-        log::debug!("cannot write {}: {error}", path.display());
+        log::debug!("cannot write {}: {}", path.display(), describe(&error));
     }
 }
 

@@ -119,7 +119,7 @@ impl Shell {
 
 /// Takes hold of a living process of this group.
 fn hold(pid: i32, group: i32) -> Result<Handle, String> {
-    let handle = Handle::open(pid).map_err(|error| describe(&error))?;
+    let handle = Handle::open(pid).map_err(|error| describe(&error).to_string())?;
     let is_member = proc::process(pid).is_some_and(|process| process.group == group);
     // Looked at last: as long as it lives the number is its own.
     if !is_member || handle.has_ended() {
