@@ -11,7 +11,7 @@
 //! Who may import whom is kept by `tests/layering.rs`:
 //! `main → shell, config`;
 //! `shell → supervisor, port, notify, sys, config, control, table`;
-//! `config → supervisor::policy, control`; `control → supervisor::policy`;
+//! `config → supervisor::policy, control, sys::errno`; `control → supervisor::policy`;
 //! `sys → libc, nix, socket2`;
 //! `port → supervisor::Time, supervisor::WorkerId, table`; `supervisor →`,
 //! `notify →` and `table →` nothing.

@@ -39,7 +39,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "config",
-        may: &["config", "supervisor::policy", "control"],
+        may: &["config", "supervisor::policy", "control", "sys::errno"],
         crates: &["lexopt"],
         std: None,
     },

@@ -6,7 +6,8 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
-use super::error::described;
+use crate::sys::errno::describe;
+
 use super::options::{OPTIONS, OptionSpec};
 use super::units::whole;
 
@@ -42,7 +43,7 @@ impl Overrides {
     /// inherited. The reason shows a line by its number alone.
     pub(super) fn add_file(&mut self, path: &Path, inherited: &Variables) -> Result<(), String> {
         let contents =
-            read(path).map_err(|error| format!("cannot read it: {}", described(&error)))?;
+            read(path).map_err(|error| format!("cannot read it: {}", describe(&error)))?;
         if contents.len() as u64 > MOST_FILE_BYTES {
             return Err(format!("it has more than {MOST_FILE_BYTES} bytes"));
         }

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::options::OptionSpec;
@@ -165,17 +164,6 @@ pub(super) fn shown(text: &OsStr) -> String {
     }
 }
 
-/// What the system says of a failure, as the fragment of a sentence. It is for
-/// files alone, so it need not know what `sys::errno` does, which is not for
-/// this module to import.
-pub(super) fn described(error: &io::Error) -> String {
-    let mut text = error.to_string();
-    if let Some(first) = text.get_mut(..1) {
-        first.make_ascii_lowercase();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,11 +175,5 @@ mod tests {
         assert_eq!(quoted(OsStr::from_bytes(b"a\xffb")), r#""a\xffb""#);
         assert_eq!(shown("x".repeat(60).as_ref()), "x".repeat(60));
         assert_eq!(shown("x".repeat(61).as_ref()), "x".repeat(60) + "...");
-    }
-
-    #[test]
-    fn a_failure_of_the_system_is_a_fragment() {
-        let text = described(&io::Error::from_raw_os_error(2));
-        assert_eq!(text, "no such file or directory (os error 2)");
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::str::from_utf8;
 use std::{fs, io};
 
-use super::error::described;
+use crate::sys::errno::describe;
+
 use super::units::whole;
 
 /// A user's and his groups' ids, as setresuid(2), setresgid(2) and
@@ -136,7 +137,7 @@ fn number(text: &str) -> Result<Option<u32>, String> {
 fn read(root: &Path, path: &str) -> Result<Vec<u8>, String> {
     match fs::read(root.join(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        read => read.map_err(|error| format!("cannot read /{path}: {}", described(&error))),
+        read => read.map_err(|error| format!("cannot read /{path}: {}", describe(&error))),
     }
 }
 
