@@ -38,8 +38,10 @@ pub(super) fn kept_name(spec: &ListenerSpec, address: &Address) -> String {
             '-'
         }
     };
-    let name = KEPT.chars().chain(name.chars().map(plain));
-    name.take(LONGEST_NAME).collect()
+    let mut kept = String::from(KEPT);
+    kept.extend(name.chars().map(plain));
+    kept.truncate(LONGEST_NAME);
+    kept
 }
 
 type Named = (Option<String>, Listener);

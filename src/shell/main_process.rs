@@ -33,10 +33,15 @@ impl Worker {
     }
 
     /// The processes that all others of it descend from.
-    pub(super) fn roots(&self) -> impl Iterator<Item = i32> {
-        let started = (self.main.is_none() || self.presence == Presence::Main).then_some(self.pid);
-        let main = self.main.as_ref().map(|main| main.pid);
-        started.into_iter().chain(main)
+    pub(super) fn roots(&self) -> Vec<i32> {
+        let mut roots = Vec::new();
+        if self.main.is_none() || self.presence == Presence::Main {
+            roots.push(self.pid);
+        }
+        if let Some(main) = &self.main {
+            roots.push(main.pid);
+        }
+        roots
     }
 
     /// Sends the main process a signal, if it has not ended.
