@@ -173,7 +173,12 @@ impl fmt::Display for Reason<'_> {
         match (self.0.raw_os_error(), self.0.get_ref()) {
             (Some(errno), _) => fmt::Display::fmt(&Described(errno), f),
             (None, Some(error)) => fmt::Display::fmt(error, f),
-            (None, None) => fmt::Display::fmt(&self.0.kind(), f),
+            // Std's own are of two kinds here: a path that no call takes, and a
+            // text that is none.
+            (None, None) if self.0.kind() == io::ErrorKind::InvalidInput => {
+                f.write_str("invalid input parameter")
+            }
+            (None, None) => f.write_str("invalid data"),
         }
     }
 }
@@ -234,5 +239,8 @@ mod tests {
             describe(&io::Error::other("cut short")).to_string(),
             "cut short"
         );
+        for kind in [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData] {
+            assert_eq!(describe(&kind.into()).to_string(), kind.to_string());
+        }
     }
 }
