@@ -165,8 +165,8 @@ impl Ports {
     /// Whether this lane is bound and does not listen yet.
     #[must_use]
     pub fn is_bound(&self, lane: LaneId) -> bool {
-        let mut bound = self.listeners.values().flat_map(|listener| &listener.bound);
-        bound.any(|known| known.id == lane)
+        let mut listeners = self.listeners.values();
+        listeners.any(|listener| listener.bound.iter().any(|known| known.id == lane))
     }
 
     /// A bound lane listens: it is the last of its group.

@@ -1,6 +1,7 @@
 //! A listener and its lanes.
 
 use std::cmp::Reverse;
+use std::iter;
 use std::net::SocketAddr;
 
 use super::program::Program;
@@ -105,9 +106,11 @@ impl Listener {
         }
     }
 
-    /// Every lane, bound ones too.
+    /// Every lane, bound ones too. One after the other: what is done with all
+    /// of a chain is in the program twice.
     pub(super) fn all(&self) -> impl Iterator<Item = &Lane> {
-        self.lanes.iter().chain(&self.bound)
+        let mut all = self.lanes.iter().chain(&self.bound);
+        iter::from_fn(move || all.next())
     }
 
     pub(super) fn lane(&self, id: LaneId) -> Option<&Lane> {

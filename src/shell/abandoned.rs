@@ -8,7 +8,6 @@ use crate::sys::proc;
 use crate::table::Set;
 
 use super::log;
-use super::workers::Worker;
 use super::{Shell, now};
 
 /// How often the tree is looked at, for it to hold still: a process that hands
@@ -55,11 +54,13 @@ impl Shell {
         let Some(known) = self.workers.get(worker) else {
             return;
         };
-        for near in process
-            .into_iter()
-            .chain(known.roots())
-            .collect::<Set<i32>>()
+        let mut near = known.roots();
+        if let Some(process) = process
+            && !near.contains(&process)
         {
+            near.push(process);
+        }
+        for near in near {
             // It is about to exit, and its lanes wait for its successor.
             let Some(inodes) = proc::certain_socket_inodes(near) else {
                 return;
@@ -84,22 +85,26 @@ impl Shell {
     /// those below other workers are not. What was left by its parent hangs
     /// from clinit, and nothing says whose it was. None where that is not to be
     /// known for certain.
-    fn inodes_around(&self, worker: WorkerId) -> Option<Set<u64>> {
+    fn inodes_around(&self, worker: WorkerId) -> Option<Vec<u64>> {
         let own = i32::try_from(std::process::id()).ok()?;
-        let others = self.workers.iter().filter(|of| of.id != worker);
-        let others: Set<i32> = others.flat_map(Worker::roots).collect();
-        let (mut seen, mut inodes) = (Set::new(), Set::new());
+        let mut others = Vec::new();
+        for of in self.workers.iter() {
+            if of.id != worker {
+                others.extend(of.roots());
+            }
+        }
+        let (mut seen, mut inodes) = (Set::new(), Vec::new());
         for _ in 0..MOST_LOOKS {
             let mut processes = proc::processes();
             processes.retain(|process| !others.contains(&process.pid));
-            let below = proc::descendants_in(&processes, own).into_iter();
-            let new: Vec<i32> = below.filter(|pid| !seen.contains(pid)).collect();
-            if new.is_empty() {
-                return Some(inodes);
+            let looked_at = seen.len();
+            for pid in proc::descendants_in(&processes, own) {
+                if seen.insert(pid) {
+                    inodes.extend(proc::known_socket_inodes(pid)?);
+                }
             }
-            for pid in new {
-                seen.insert(pid);
-                inodes.extend(proc::known_socket_inodes(pid)?);
+            if seen.len() == looked_at {
+                return Some(inodes);
             }
         }
         None

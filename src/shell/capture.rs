@@ -163,7 +163,10 @@ impl Shell {
                     if let Some(worker) = self.workers.get_mut(id)
                         && let Err(error) = worker.signal_group(Signal::KILL, None)
                     {
-                        log::warn!("cannot kill a worker that nobody answers: {error}");
+                        log::warn!(
+                            "cannot kill a worker that nobody answers: {}",
+                            describe(&error)
+                        );
                     }
                     self.stop_answering(id);
                     return;
@@ -190,7 +193,7 @@ impl Shell {
             Reply::Later => return,
         };
         if let Err(error) = sent {
-            log::debug!("cannot answer a worker's call: {error}");
+            log::debug!("cannot answer a worker's call: {}", describe(&error));
         }
     }
 

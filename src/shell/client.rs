@@ -116,7 +116,7 @@ fn connect_by_name(pid: Option<i32>) -> Result<UnixStream, String> {
 
 /// The pid of whoever is at the other end, if it may be believed.
 fn known(socket: &UnixStream) -> Result<i32, String> {
-    let peer = peer(socket).map_err(|error| describe(&error))?;
+    let peer = peer(socket).map_err(|error| describe(&error).to_string())?;
     check_peer(peer.pid, peer.uid, own_uid())
         .map_err(|why| ["who listens at the control socket is a stranger: ", why].concat())?;
     Ok(peer.pid)

@@ -9,6 +9,7 @@ use crate::config::Level;
 use crate::supervisor::policy::Mode;
 use crate::supervisor::{Cause, Exit, Outcome, Signal, Time};
 use crate::sys::cgroup::{Root, memory_limit, oom_kills};
+use crate::sys::errno::describe;
 
 use super::ends::End;
 use super::log::{self, write_field};
@@ -19,6 +20,9 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// All containers of a pod share 12 KiB of last words.
 const LONGEST_MESSAGE: usize = 1023;
+
+/// What is told, in this order.
+const FIELDS: &str = "code cause last drain killed oom_kills";
 
 /// How long after one worker others may be reaped that died with it.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -127,21 +131,21 @@ impl Closing {
             .draining_since
             .map_or(Duration::ZERO, |since| now.since(since));
         let drain = Seconds(drain).to_string();
-        let (code, killed, oom_kills) = (outcome.code, self.killed, self.oom_kills());
-        log::info!(code, cause = cause.as_str(), last = last.as_str(), drain = drain.as_str(), killed, oom_kills; "exiting");
+        let values = [
+            outcome.code.into(),
+            cause.as_str().into(),
+            last.as_str().into(),
+            drain.as_str().into(),
+            self.killed.into(),
+            self.oom_kills().into(),
+        ];
+        log::write(Level::Info, format_args!("exiting"), FIELDS, &values);
         if !leave {
             return;
         }
         let mut message = String::from("clinit: exiting");
-        for (key, value) in [
-            ("code", code.to_string()),
-            ("cause", cause),
-            ("last", last),
-            ("drain", drain),
-            ("killed", killed.to_string()),
-            ("oom_kills", oom_kills.to_string()),
-        ] {
-            write_field(&mut message, key, &value);
+        for (key, value) in FIELDS.split(' ').zip(&values) {
+            write_field(&mut message, key, &value.shown());
         }
         message.push('\n');
         leave_message(path, &message);
@@ -168,7 +172,7 @@ fn leave_message(path: &Path, message: &str) {
         .open(path)
         .and_then(|mut file| file.write_all(bytes));
     if let Err(error) = written {
-        log::debug!("cannot write {}: {error}", path.display());
+        log::debug!("cannot write {}: {}", path.display(), describe(&error));
     }
 }
 

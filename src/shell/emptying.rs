@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::supervisor::{Event, Time, WorkerId};
 use crate::sys::diag::{self, Handshake, Socket};
 use crate::sys::errno::describe;
+use crate::sys::listener::Listener;
 use crate::sys::proc::{self, Process};
 use crate::table::{Set, Table};
 
@@ -128,22 +129,33 @@ impl Look {
     }
 
     /// The ports of the listeners among these sockets.
-    fn ports_of(&mut self, sockets: &[u64]) -> impl Iterator<Item = u16> {
+    fn ports_of(&mut self, sockets: &[u64]) -> Vec<u16> {
         let listening = self
             .listening
             .get_or_insert_with(|| diag::listening().unwrap_or_default());
-        let ours = |&&(inode, _): &&(u64, u16)| sockets.contains(&inode);
-        listening.iter().filter(ours).map(|(_, port)| *port)
+        let mut ports = Vec::new();
+        for (inode, port) in listening {
+            if sockets.contains(inode) {
+                ports.push(*port);
+            }
+        }
+        ports
     }
 }
 
 /// The processes of a worker: the group of this leader, and what the leader has
 /// started.
 pub(super) fn worker_processes(processes: &[Process], leader: i32) -> Set<i32> {
-    let below = proc::descendants_in(processes, leader).into_iter();
-    let group = processes.iter().filter(|one| one.group == leader);
-    let group = group.map(|process| process.pid);
-    below.chain(group).chain([leader]).collect()
+    let mut all: Set<i32> = proc::descendants_in(processes, leader)
+        .into_iter()
+        .collect();
+    for process in processes {
+        if process.group == leader {
+            all.insert(process.pid);
+        }
+    }
+    all.insert(leader);
+    all
 }
 
 impl Leaving {
@@ -250,9 +262,10 @@ impl Shell {
         let is_awaited = self.lanes.awaits(id) || self.listeners.awaits();
         if leaving.ports.is_none() {
             let sockets = look.sockets_of(leader, emptying);
-            let lanes = self.lanes.ports.lanes_of(id).into_iter();
-            let of_lanes = lanes.filter_map(|lane| self.lanes.socket(lane)?.port());
-            let ports: Vec<u16> = of_lanes.chain(look.ports_of(&sockets)).collect();
+            let mut ports = look.ports_of(&sockets);
+            for lane in self.lanes.ports.lanes_of(id) {
+                ports.extend(self.lanes.socket(lane).and_then(Listener::port));
+            }
             let mut under_way = Table::new();
             for port in ports {
                 let found = look.at(port, emptying);

@@ -7,6 +7,7 @@
 
 use crate::config::ListenerSpec;
 use crate::sys::binding::set_nonblocking;
+use crate::sys::errno::describe;
 use crate::sys::listener::{Address, Listener};
 
 use super::log;
@@ -37,8 +38,10 @@ pub(super) fn kept_name(spec: &ListenerSpec, address: &Address) -> String {
             '-'
         }
     };
-    let name = KEPT.chars().chain(name.chars().map(plain));
-    name.take(LONGEST_NAME).collect()
+    let mut kept = String::from(KEPT);
+    kept.extend(name.chars().map(plain));
+    kept.truncate(LONGEST_NAME);
+    kept
 }
 
 type Named = (Option<String>, Listener);
@@ -68,7 +71,7 @@ pub(super) fn distribute(
         }
         // As if it were new.
         if let Err(error) = set_nonblocking(std::os::fd::AsFd::as_fd(&socket), false) {
-            log::debug!("cannot make {} block: {error}", socket.local());
+            log::debug!("cannot make {} block: {}", socket.local(), describe(&error));
         }
         let _ = socket.detach();
         Some(Claimed::Kept(socket))

@@ -37,7 +37,7 @@ impl Lane {
         };
         self.told = wanted;
         if let Err(error) = socket.announce(wanted) {
-            log::debug!("cannot watch {}: {error}", socket.local());
+            log::debug!("cannot watch {}: {}", socket.local(), describe(&error));
         }
     }
 }
@@ -355,7 +355,7 @@ impl Lanes {
             let socket = sockets.find(|socket| socket.is_listening());
             let told = socket.map(|socket| (socket.local(), attach(socket, &program)));
             if let Some((local, Ok(()))) = &told {
-                log::trace!("connections of {local} go to {program:?}");
+                log::trace!("connections of {local} go to {program}");
                 continue;
             }
             // At the next turn of the loop it is tried again.

@@ -7,6 +7,7 @@ use crate::config::{Bound, Dialects, ListenAddress, ListenerSpec, Share};
 use crate::port::{ListenerId, Sharing};
 use crate::supervisor::WorkerId;
 use crate::sys::binding::give_to;
+use crate::sys::errno::describe;
 use crate::sys::listener::{self, Address, BindError, Listener};
 
 use super::handover::{self, Claimed};
@@ -81,7 +82,7 @@ impl Listeners {
             if let Some(owner) = owner
                 && let Err(error) = give_to(socket.as_fd(), owner)
             {
-                log::debug!("cannot give a socket to user {owner}: {error}");
+                log::debug!("cannot give a socket to user {owner}: {}", describe(&error));
             }
             let name = handover::kept_name(spec, address);
             let is_kept = manager.keep(&name, socket.as_fd());
@@ -247,7 +248,7 @@ impl Listeners {
         }
         for (_, socket, _) in self.plain() {
             if let Err(error) = socket.announce(wanted) {
-                log::debug!("cannot watch {}: {error}", socket.local());
+                log::debug!("cannot watch {}: {}", socket.local(), describe(&error));
             }
         }
     }

@@ -95,8 +95,8 @@ pub(super) fn enabled(level: Level) -> bool {
     level as u8 <= LOUDEST.load(Ordering::Relaxed)
 }
 
-/// Says a line, if lines of this level are said. For the macros: `keys` are
-/// the names of the fields, each with a space after it.
+/// Says a line, if lines of this level are said. `keys` are the names of the
+/// fields, with a space between them; the macros add one at the end.
 pub(super) fn write(level: Level, message: fmt::Arguments<'_>, keys: &str, values: &[Value<'_>]) {
     if !enabled(level) {
         return;
@@ -202,7 +202,7 @@ pub(super) enum Value<'a> {
 }
 
 impl Value<'_> {
-    fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         match self {
             Self::Text(text) => (*text).to_owned(),
             Self::Number(number) => number.to_string(),

@@ -33,10 +33,15 @@ impl Worker {
     }
 
     /// The processes that all others of it descend from.
-    pub(super) fn roots(&self) -> impl Iterator<Item = i32> {
-        let started = (self.main.is_none() || self.presence == Presence::Main).then_some(self.pid);
-        let main = self.main.as_ref().map(|main| main.pid);
-        started.into_iter().chain(main)
+    pub(super) fn roots(&self) -> Vec<i32> {
+        let mut roots = Vec::new();
+        if self.main.is_none() || self.presence == Presence::Main {
+            roots.push(self.pid);
+        }
+        if let Some(main) = &self.main {
+            roots.push(main.pid);
+        }
+        roots
     }
 
     /// Sends the main process a signal, if it has not ended.
@@ -119,7 +124,7 @@ impl Shell {
 
 /// Takes hold of a living process of this group.
 fn hold(pid: i32, group: i32) -> Result<Handle, String> {
-    let handle = Handle::open(pid).map_err(|error| describe(&error))?;
+    let handle = Handle::open(pid).map_err(|error| describe(&error).to_string())?;
     let is_member = proc::process(pid).is_some_and(|process| process.group == group);
     // Looked at last: as long as it lives the number is its own.
     if !is_member || handle.has_ended() {

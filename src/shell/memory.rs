@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::config::MaxMemory;
 use crate::supervisor::{Event, Time, Wear, WorkerId};
 use crate::sys::cgroup::{Root, memory_limit};
-use crate::sys::proc::{self, Process, descendants_in, proportional_bytes, resident_bytes};
+use crate::sys::proc::{self, proportional_bytes, resident_bytes};
 use crate::table::Set;
 
+use super::emptying::worker_processes;
 use super::log;
 use super::workers::Presence;
 use super::{Shell, now};
@@ -86,7 +87,7 @@ impl Shell {
             if worker.presence != Presence::Main {
                 continue;
             }
-            let memory = used(&members(&processes, worker.pid), bound);
+            let memory = used(&worker_processes(&processes, worker.pid), bound);
             worker.memory = Some((memory, bound));
             most = most.max(memory);
             if memory > bound {
@@ -98,15 +99,6 @@ impl Shell {
             .extend(worn.map(|id| Event::Worn(id, Wear::Memory)));
         most > near
     }
-}
-
-/// A worker's processes: its group, and whatever descends from it.
-fn members(processes: &[Process], worker: i32) -> Set<i32> {
-    let group = processes
-        .iter()
-        .filter(|process| process.group == worker)
-        .map(|process| process.pid);
-    group.chain(descendants_in(processes, worker)).collect()
 }
 
 /// What these have together. Only where it may be too much is it worth asking

@@ -133,7 +133,7 @@ impl Shell {
                 }
             }
             Err(error) => {
-                log::warn!(slot, pid; "cannot watch a worker's start: {error}");
+                log::warn!(slot, pid; "cannot watch a worker's start: {}", errno::describe(&error));
                 if self.plan.is_filtered() {
                     // Nobody would learn how to answer its calls.
                     self.end_unanswered(id, &error);
@@ -255,7 +255,9 @@ impl Shell {
         };
         match sent {
             Err(error) if value.is_some() && is_full(&error) => return Err(Full),
-            Err(error) => log::warn!(slot, pid; "cannot send {signal} to a worker: {error}"),
+            Err(error) => {
+                log::warn!(slot, pid; "cannot send {signal} to a worker: {}", errno::describe(&error));
+            }
             Ok(()) => {}
         }
         Ok(())
@@ -277,7 +279,7 @@ impl Shell {
             .filter(|worker| worker.presence == Presence::Group);
         for worker in groups {
             if let Err(error) = worker.signal_group(signal, None) {
-                log::debug!("cannot send {signal}: {error}");
+                log::debug!("cannot send {signal}: {}", errno::describe(&error));
             }
         }
     }

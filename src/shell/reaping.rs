@@ -2,6 +2,7 @@
 
 use crate::config::Level;
 use crate::supervisor::{Event, Exit, Signal, SpawnError, WorkerId};
+use crate::sys::errno::describe;
 use crate::sys::process::{Change, NoChildren, RawExit, Reaped, SpawnFailure, Step, reap};
 use crate::sys::signals::send;
 
@@ -120,7 +121,7 @@ impl Shell {
         // It is no worker, so it is not to serve beside the workers either.
         for server in &servers {
             if let Err(error) = send(*server, Signal::TERM.number(), None) {
-                log::debug!(slot; "cannot end a server in the background: {error}");
+                log::debug!(slot; "cannot end a server in the background: {}", describe(&error));
             }
         }
         let awaited = self.lanes.awaits(id);

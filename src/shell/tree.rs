@@ -1,6 +1,7 @@
 //! The processes below clinit that are no workers.
 
 use crate::supervisor::Signal;
+use crate::sys::errno::describe;
 use crate::sys::proc;
 use crate::sys::signals::{kill_everything, send};
 
@@ -15,7 +16,7 @@ use super::log;
 pub(super) fn signal(signal: Signal, is_pid1: bool) {
     if is_pid1 {
         if let Err(error) = kill_everything(signal.number()) {
-            log::debug!("cannot send {signal} to everything: {error}");
+            log::debug!("cannot send {signal} to everything: {}", describe(&error));
         }
         return;
     }
@@ -27,7 +28,7 @@ pub(super) fn signal(signal: Signal, is_pid1: bool) {
     };
     for pid in targets {
         if let Err(error) = send(pid, signal.number(), None) {
-            log::debug!(pid; "cannot send {signal}: {error}");
+            log::debug!(pid; "cannot send {signal}: {}", describe(&error));
         }
     }
 }

@@ -58,7 +58,7 @@ impl Shell {
             // Only a bug of clinit's own brings one of epoll_wait(2)'s errors,
             // and process 1 must not spin on it.
             Err(error) => {
-                log::error!("cannot wait for events: {error}");
+                log::error!("cannot wait for events: {}", describe(&error));
                 thread::sleep(PAUSE);
                 return;
             }
@@ -101,7 +101,7 @@ impl Shell {
             let batch = match self.signals.read() {
                 Ok(batch) => batch,
                 Err(error) => {
-                    log::error!("cannot read signals: {error}");
+                    log::error!("cannot read signals: {}", describe(&error));
                     return read;
                 }
             };
@@ -216,7 +216,10 @@ impl Shell {
         if worker.presence != Presence::Nobody
             && let Err(error) = send_group(worker.pid, Signal::KILL.number())
         {
-            log::warn!("cannot kill a worker that nobody answers: {error}");
+            log::warn!(
+                "cannot kill a worker that nobody answers: {}",
+                describe(&error)
+            );
         }
         worker.failure = Some(SpawnFailure {
             step: Step::Listener,

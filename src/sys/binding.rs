@@ -28,7 +28,7 @@ const KEPT: u32 = u32::MAX;
 ///
 /// `EPERM` where clinit cannot become that user.
 pub fn bind_as(socket: BorrowedFd<'_>, address: SocketAddr, thread: &Thread) -> io::Result<i32> {
-    let pid = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    let pid = std::process::id().cast_signed();
     let own = remote::thread(pid).ok();
     let mut thread = *thread;
     if remote::user_namespace(thread.process) != remote::user_namespace(pid) {

@@ -159,10 +159,27 @@ memory page has hardware error";
 /// An error as the last part of a message, in the words of [`Described`] where
 /// it has a number.
 #[must_use]
-pub fn describe(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(errno) => Described(errno).to_string(),
-        None => error.to_string(),
+pub fn describe(error: &io::Error) -> Reason<'_> {
+    Reason(error)
+}
+
+/// What [`describe`] makes of an error.
+#[derive(Clone, Copy, Debug)]
+pub struct Reason<'a>(&'a io::Error);
+
+impl fmt::Display for Reason<'_> {
+    // io::Error's own has the C library's texts, which no other code needs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.raw_os_error(), self.0.get_ref()) {
+            (Some(errno), _) => fmt::Display::fmt(&Described(errno), f),
+            (None, Some(error)) => fmt::Display::fmt(error, f),
+            // Std's own are of two kinds here: a path that no call takes, and a
+            // text that is none.
+            (None, None) if self.0.kind() == io::ErrorKind::InvalidInput => {
+                f.write_str("invalid input parameter")
+            }
+            (None, None) => f.write_str("invalid data"),
+        }
     }
 }
 
@@ -217,7 +234,13 @@ mod tests {
     #[test]
     fn an_error_without_a_number_says_what_it_says() {
         let again = io::Error::from_raw_os_error(libc::EAGAIN);
-        assert_eq!(describe(&again), "try again (os error 11)");
-        assert_eq!(describe(&io::Error::other("cut short")), "cut short");
+        assert_eq!(describe(&again).to_string(), "try again (os error 11)");
+        assert_eq!(
+            describe(&io::Error::other("cut short")).to_string(),
+            "cut short"
+        );
+        for kind in [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData] {
+            assert_eq!(describe(&kind.into()).to_string(), kind.to_string());
+        }
     }
 }

@@ -218,7 +218,7 @@ impl Listener {
     pub fn announce(&self, on: bool) -> io::Result<()> {
         let descriptor = self.socket.as_raw_fd();
         if on {
-            let own = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+            let own = std::process::id().cast_signed();
             // SAFETY: F_SETOWN touches no memory.
             Errno::result(unsafe { libc::fcntl(descriptor, libc::F_SETOWN, own) })?;
             // SAFETY: F_SETSIG touches no memory.

@@ -260,7 +260,7 @@ impl SignalQueue {
                 libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
             )
         };
-        let number = i32::try_from(Errno::result(result)?).map_err(io::Error::other)?;
+        let number = i32::try_from(Errno::result(result)?).map_err(|_| Errno::EMFILE)?;
         // SAFETY: the kernel just made this descriptor, and nothing else
         // knows of it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(number) }))

@@ -4,6 +4,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 
 use crate::supervisor::WorkerId;
+use crate::sys::errno::describe;
 use crate::sys::notification::Notification;
 use crate::sys::remote;
 use crate::sys::trace::{Extraction, Progress, let_go};
@@ -63,7 +64,10 @@ impl Shell {
         if self.capture.routes.may_duplicate() {
             match remote::duplicate(thread.process, wanted.descriptor(call)) {
                 Ok(duplicate) => return Bringing::Here(duplicate),
-                Err(error) => log::debug!("cannot duplicate a worker's descriptor: {error}"),
+                Err(error) => log::debug!(
+                    "cannot duplicate a worker's descriptor: {}",
+                    describe(&error)
+                ),
             }
         }
         if self.capture.routes.may_trace() && self.trace(caller, wanted) {
@@ -93,7 +97,7 @@ impl Shell {
                 true
             }
             Err(error) => {
-                log::debug!("cannot trace a worker: {error}");
+                log::debug!("cannot trace a worker: {}", describe(&error));
                 false
             }
         }
@@ -129,7 +133,10 @@ impl Shell {
                 }
             },
             Progress::Failed(error) => {
-                log::debug!("a worker's socket is not to be had by tracing: {error}");
+                log::debug!(
+                    "a worker's socket is not to be had by tracing: {}",
+                    describe(&error)
+                );
                 self.capture.untraceable.insert((traced.worker, tid));
                 self.release(tid, traced);
             }

@@ -49,7 +49,7 @@ impl Shell {
                     Ok(Ok(socket)) => socket,
                     Ok(Err(errno)) => return Reply::Errno(errno),
                     Err(error) => {
-                        log::debug!("cannot bind {address} for a worker: {error}");
+                        log::debug!("cannot bind {address} for a worker: {}", describe(&error));
                         return Reply::Proceed;
                     }
                 };
@@ -167,7 +167,11 @@ impl Shell {
         let socket = binding::replica(address, datagrams, only_v6)?;
         // All that share a port have one owner.
         if let Err(error) = binding::give_to(socket.as_fd(), thread.uid) {
-            log::debug!("cannot give a socket to user {}: {error}", thread.uid);
+            log::debug!(
+                "cannot give a socket to user {}: {}",
+                thread.uid,
+                describe(&error)
+            );
         }
         let errno = bind(self, socket.as_fd())?;
         Ok(if errno == 0 { Ok(socket) } else { Err(errno) })

@@ -100,7 +100,7 @@ impl Shell {
                     Ok(0) => {}
                     Ok(errno) => return Reply::Errno(errno),
                     Err(error) => {
-                        log::debug!("cannot bind {address} for a worker: {error}");
+                        log::debug!("cannot bind {address} for a worker: {}", describe(&error));
                         return Reply::Proceed;
                     }
                 }
@@ -179,14 +179,14 @@ impl Shell {
             return false;
         };
         if own && let Err(error) = binding::set_nonblocking(socket, flags.nonblocking) {
-            log::debug!("cannot set whether a socket blocks: {error}");
+            log::debug!("cannot set whether a socket blocks: {}", describe(&error));
         }
         let Some(notifications) = self.workers.notifications(worker) else {
             return false;
         };
         let put = notifications.put(call.id, socket, call.descriptor, flags.close_on_exec);
         if let Err(error) = &put {
-            log::debug!("cannot put a socket into a worker: {error}");
+            log::debug!("cannot put a socket into a worker: {}", describe(error));
         }
         put.is_ok()
     }

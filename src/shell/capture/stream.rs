@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use crate::port::{Bind, LaneId};
+use crate::sys::errno::describe;
 use crate::sys::{binding, interest};
 use crate::table::Table;
 
@@ -182,7 +183,7 @@ impl Shell {
         let waiting: Vec<&OwnedFd> = brought.values().collect();
         let (from, to) = (own.as_fd(), socket.as_fd());
         if let Err(error) = interest::transfer(&waiting, call.descriptor, from, to) {
-            log::debug!("cannot have a worker wait for a lane: {error}");
+            log::debug!("cannot have a worker wait for a lane: {}", describe(&error));
             return if self.put(caller, from, false) {
                 Err(Some(own))
             } else {

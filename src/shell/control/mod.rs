@@ -117,7 +117,7 @@ impl Control {
         let watched = listener.and_then(|listener| {
             set_nonblocking(listener.as_fd(), true)
                 .and_then(|()| poller.add(&listener, Token::Control.pack()))
-                .map_err(|error| describe(&error))?;
+                .map_err(|error| describe(&error).to_string())?;
             Ok(listener)
         });
         match watched {

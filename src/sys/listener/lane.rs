@@ -73,7 +73,7 @@ impl Listener {
     pub fn attach(&self, program: &[Instruction]) -> io::Result<()> {
         let mut instructions = as_filters(program);
         let program = libc::sock_fprog {
-            len: u16::try_from(instructions.len()).map_err(io::Error::other)?,
+            len: u16::try_from(instructions.len()).map_err(|_| Errno::EINVAL)?,
             filter: instructions.as_mut_ptr(),
         };
         self.set(libc::SO_ATTACH_REUSEPORT_CBPF, &program)

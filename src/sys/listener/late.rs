@@ -66,7 +66,7 @@ impl Listener {
     fn drop_first_packets(&self) -> io::Result<()> {
         let mut instructions = as_filters(&NO_FIRST_PACKET);
         let program = libc::sock_fprog {
-            len: u16::try_from(instructions.len()).map_err(io::Error::other)?,
+            len: u16::try_from(instructions.len()).map_err(|_| Errno::EINVAL)?,
             filter: instructions.as_mut_ptr(),
         };
         self.set(libc::SO_ATTACH_FILTER, &program)
@@ -75,7 +75,7 @@ impl Listener {
     /// Sets an option of `socket(7)`, whose value may point to what lives
     /// through the call.
     pub(super) fn set<T>(&self, option: c_int, value: &T) -> io::Result<()> {
-        let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+        let length = libc::socklen_t::try_from(size_of::<T>()).map_err(|_| Errno::EINVAL)?;
         // SAFETY: the value is readable for its length.
         let result = unsafe {
             libc::setsockopt(
