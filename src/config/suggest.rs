@@ -77,7 +77,10 @@ fn difference(name: &str, known: &str) -> usize {
 /// How many characters are to be put in, taken out or replaced to make `b` of
 /// `a` (Wagner and Fischer, 1974), with one row of their table at a time.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    let mut row = vec![0];
+    for _ in b.chars() {
+        row.push(row.len());
+    }
     for (above, x) in a.chars().enumerate() {
         let (mut diagonal, mut left) = (above, above + 1);
         for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
