@@ -184,7 +184,7 @@ fn status(value: &[u8]) -> String {
             character => character,
         });
     }
-    status.truncate(status.trim_end().len());
+    status.truncate(status.trim_ascii_end().len());
     status
 }
 

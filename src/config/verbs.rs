@@ -280,7 +280,7 @@ pub fn readme_verbs() -> String {
         let usage = [name, &arguments].join(" ");
         let aliases = spec.names.get(1..).unwrap_or_default().iter();
         let aliases: Vec<String> = aliases.map(|name| ["`", name, "`"].concat()).collect();
-        let (usage, aliases) = (usage.trim_end(), aliases.join(", "));
+        let (usage, aliases) = (usage.trim_ascii_end(), aliases.join(", "));
         // Writing to a string cannot fail.
         let _ = writeln!(table, "| `{usage}` | {} | {aliases} |", spec.help);
     }

@@ -192,7 +192,7 @@ impl Voice {
         // Without the number that Rust puts behind it.
         let error = error
             .rsplit_once('(')
-            .map_or("", |(text, _)| text.trim_end());
+            .map_or("", |(text, _)| text.trim_ascii_end());
         match manner.personality {
             Personality::Tini => self.say(ERROR, format_args!("exec {program} failed: {error}")),
             Personality::DumbInit => self.say(ERROR, format_args!("{program}: {error}")),

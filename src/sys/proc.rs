@@ -148,7 +148,7 @@ fn parse_stat(stat: &[u8]) -> Option<Process> {
     let open = stat.iter().position(|byte| *byte == b'(')?;
     let close = stat.iter().rposition(|byte| *byte == b')')?;
     let text = |bytes| std::str::from_utf8(bytes).ok();
-    let pid = text(stat.get(..open)?)?.trim().parse().ok()?;
+    let pid = text(stat.get(..open)?)?.trim_ascii().parse().ok()?;
     let mut fields = text(stat.get(close + 1..)?)?.split_ascii_whitespace();
     Some(Process {
         pid,

@@ -126,10 +126,10 @@ fn parse_status(status: &str) -> Option<Thread> {
     // Real, effective, saved, for files.
     let id = |name| field(name)?.split_ascii_whitespace().nth(3)?.parse().ok();
     Some(Thread {
-        process: field("Tgid:")?.trim().parse().ok()?,
+        process: field("Tgid:")?.trim_ascii().parse().ok()?,
         uid: id("Uid:")?,
         gid: id("Gid:")?,
-        capabilities: u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?,
+        capabilities: u64::from_str_radix(field("CapEff:")?.trim_ascii(), 16).ok()?,
     })
 }
 
@@ -197,7 +197,7 @@ pub fn flags(tid: i32, descriptor: RawFd) -> Option<DescriptorFlags> {
 
 fn parse_flags(info: &str) -> Option<DescriptorFlags> {
     let octal = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
-    let flags = i32::from_str_radix(octal.trim(), 8).ok()?;
+    let flags = i32::from_str_radix(octal.trim_ascii(), 8).ok()?;
     Some(DescriptorFlags {
         nonblocking: flags & libc::O_NONBLOCK != 0,
         close_on_exec: flags & libc::O_CLOEXEC != 0,

@@ -58,7 +58,7 @@ pub(super) fn read(call: Call<'_>) -> Result<Wanted, Saying> {
         return Ok(Wanted::Pause);
     }
     if options.rest.is_empty() {
-        let text = format!("missing program name\n{}", USAGE.trim_end());
+        let text = format!("missing program name\n{}", USAGE.trim_ascii_end());
         return Err(says(Stream::Log, &text, 1));
     }
     wish.command = options.rest;

@@ -35,7 +35,7 @@ pub(super) fn read(call: Call<'_>) -> Result<Wanted, Saying> {
         let usage = format!("Usage: {name} [OPTIONS] PROGRAM -- [ARGS] | --version\n{HELP}");
         says(
             stream,
-            format!("{text}{name} ({})\n{usage}", version.trim_end()),
+            format!("{text}{name} ({})\n{usage}", version.trim_ascii_end()),
             code,
         )
     };

@@ -83,7 +83,7 @@ impl BindError {
 fn first_unprivileged_port() -> u16 {
     fs::read_to_string(SYSCTL_FILE)
         .ok()
-        .and_then(|text| text.trim().parse().ok())
+        .and_then(|text| text.trim_ascii().parse().ok())
         .unwrap_or(1024)
 }
 
