@@ -16,7 +16,7 @@ use super::event::{Action, Failure, Note, SpawnError, Target, WorkerId};
 use super::policy::{Mode, Policy, Ready};
 use super::signal::Signal;
 use super::slot::{Next, Renewal, Slot, State};
-use super::time::Time;
+use super::time::{Time, earlier};
 use departing::Passed;
 pub(super) use exits::Ended;
 #[cfg(test)]
@@ -308,20 +308,24 @@ impl App {
     }
 
     fn signal_all(&self, to: Target, signal: Signal, value: Option<u64>, turn: &mut Turn<'_>) {
-        for worker in self.slots.iter().flat_map(Slot::running) {
-            turn.act(Action::Signal {
-                worker,
-                to,
-                signal,
-                value,
-            });
+        for slot in &self.slots {
+            for worker in slot.running() {
+                turn.act(Action::Signal {
+                    worker,
+                    to,
+                    signal,
+                    value,
+                });
+            }
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        let shrink_at = self.shrink.map(|shrink| shrink.at);
-        let slots = self.slots.iter().filter_map(Slot::deadline);
-        slots.chain(shrink_at).min()
+        let mut next = self.shrink.map(|shrink| shrink.at);
+        for slot in &self.slots {
+            next = earlier(next, slot.deadline());
+        }
+        next
     }
 
     /// Does what is due. Returns whether a worker had to be killed.

@@ -97,10 +97,10 @@ impl Supervisor {
     /// SIGCONT came: from a shell, for the whole job, which may be in the
     /// foreground now.
     pub(super) fn continued(&mut self, value: Option<u64>, turn: &mut Turn<'_>) {
-        let running = self.apps.iter().flat_map(|app| &app.slots);
-        let running = running.flat_map(super::slot::Slot::running);
-        for worker in running {
-            turn.act(Action::LendTerminal(worker, Claim::Stdin));
+        for slot in self.apps.iter().flat_map(|app| &app.slots) {
+            for worker in slot.running() {
+                turn.act(Action::LendTerminal(worker, Claim::Stdin));
+            }
         }
         if self.suspended && value.is_none() {
             self.resume(turn);

@@ -67,6 +67,7 @@ pub use job::{Claim, Extent, Holder};
 use policy::{Mode, Policy, Routes};
 pub use signal::Signal;
 use signals::Meaning;
+use time::earlier;
 pub use time::{Now, Time, millis};
 pub use view::{Doing, View};
 
@@ -178,7 +179,7 @@ impl Supervisor {
     /// When [`Event::DeadlineReached`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        let own = match self.phase {
+        let mut next = match self.phase {
             Phase::Serving => None,
             Phase::Leaving { until } => Some(until),
             Phase::Draining { exit_by } => Some(exit_by),
@@ -186,8 +187,10 @@ impl Supervisor {
             Phase::Killing { give_up_at } => Some(give_up_at),
             Phase::Over => return None,
         };
-        let apps = self.apps.iter().filter_map(App::next_deadline);
-        apps.chain(own).min()
+        for app in &self.apps {
+            next = earlier(next, app.next_deadline());
+        }
+        next
     }
 
     /// Whether dead workers are replaced.

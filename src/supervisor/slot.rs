@@ -16,7 +16,7 @@
 //! is reaped while the rest of its group has been told to go.
 
 use super::event::{Wear, WorkerId};
-use super::time::Time;
+use super::time::{Time, earlier};
 
 /// What becomes of a slot once its worker's group is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,7 +134,7 @@ impl State {
         match self {
             Self::Starting {
                 ready_at, late_at, ..
-            } => ready_at.into_iter().chain(late_at).min(),
+            } => earlier(ready_at, late_at),
             Self::Ready {
                 hung_at, renewal, ..
             } => {
@@ -142,7 +142,7 @@ impl State {
                     Renewal::At { time, .. } => Some(time),
                     Renewal::Never | Renewal::Due(_) => None,
                 };
-                hung_at.into_iter().chain(renewed_at).min()
+                earlier(hung_at, renewed_at)
             }
             Self::Departing { departing, .. } => Some(departing.deadline()),
             Self::Backoff { retry_at } | Self::Held { retry_at } => Some(retry_at),
@@ -307,6 +307,6 @@ impl Slot {
         let successor = self.successor.map(Successor::deadline);
         let departing = self.departing.map(Departing::deadline);
         let current = self.state.deadline();
-        current.into_iter().chain(successor).chain(departing).min()
+        earlier(current, earlier(successor, departing))
     }
 }

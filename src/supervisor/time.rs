@@ -54,6 +54,14 @@ pub const fn millis(duration: Duration) -> u64 {
     whole.saturating_add(duration.subsec_millis() as u64)
 }
 
+/// The earlier one of two deadlines that there may be.
+pub(super) fn earlier(first: Option<Time>, second: Option<Time>) -> Option<Time> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(first.min(second)),
+        (only, None) | (None, only) => only,
+    }
+}
+
 /// What comes in with every event: when it is, and the only randomness that
 /// the core has.
 #[derive(Clone, Copy, Debug)]

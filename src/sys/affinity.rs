@@ -61,14 +61,15 @@ pub(super) fn only(cpu: usize) -> Vec<u64> {
 }
 
 fn members(mask: &[u64]) -> Vec<usize> {
-    let words = mask.iter().enumerate();
-    words
-        .flat_map(|(index, word)| {
-            (0..WORD_BITS)
-                .filter(move |bit| word >> bit & 1 == 1)
-                .map(move |bit| index * WORD_BITS + bit)
-        })
-        .collect()
+    let mut members = Vec::new();
+    for (index, word) in mask.iter().enumerate() {
+        for bit in 0..WORD_BITS {
+            if word >> bit & 1 == 1 {
+                members.push(index * WORD_BITS + bit);
+            }
+        }
+    }
+    members
 }
 
 #[cfg(test)]
