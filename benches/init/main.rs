@@ -27,8 +27,8 @@ fn main() -> io::Result<()> {
     let contenders = contenders::all(&scratch.0)?;
     let columns = [
         idle::columns(&contenders),
-        start_up::columns(&contenders, &compile("true", &scratch.0))?,
-        start_up::columns(&contenders, &Ok("/bin/true".into()))?,
+        start_up::columns(&contenders, "a static true", &compile("true", &scratch.0))?,
+        start_up::columns(&contenders, "/bin/true", &Ok("/bin/true".into()))?,
         orphans::columns(&contenders, &compile("orphans", &scratch.0)),
     ]
     .concat();

@@ -10,9 +10,10 @@ use crate::{Column, median};
 
 const ROUNDS: usize = 200;
 
-/// The least and the median time, over the bare program's.
+/// The least and the median time, over those of the bare program of this name.
 pub(crate) fn columns(
     contenders: &[Contender],
+    name: &str,
     program: &Result<PathBuf, String>,
 ) -> io::Result<Vec<Column>> {
     let program = match program {
@@ -47,8 +48,7 @@ pub(crate) fn columns(
         format!("{:.2}×, {:.2}×", own_least / least, own_middle / middle)
     };
     let head = format!(
-        "start and end of {}, least and median of {ROUNDS}: bare {least:.0} µs, {middle:.0} µs",
-        program.display()
+        "start and end of {name}, least and median of {ROUNDS}: bare {least:.0} µs, {middle:.0} µs"
     );
     Ok(vec![Column::new(head, timed.iter().map(cell).collect())])
 }
