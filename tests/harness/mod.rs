@@ -44,12 +44,18 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Large enough for whatever is said between two looks at it.
 const PIPE_BYTES: i32 = 1 << 20;
 
-/// The binary under test.
-pub(crate) const CLINIT: &str = env!("CARGO_BIN_EXE_clinit");
+/// The binary under test: cargo's, or another that it was told of when the tests
+/// were built.
+pub(crate) const CLINIT: &str = match option_env!("TESTED_CLINIT") {
+    Some(path) => path,
+    None => BUILT,
+};
+
+const BUILT: &str = env!("CARGO_BIN_EXE_clinit");
 
 /// The fixture worker: tests/fixtures/worker.rs.
 pub(crate) static WORKER: LazyLock<String> = LazyLock::new(|| {
-    let target = Path::new(CLINIT).parent().expect("a target directory");
+    let target = Path::new(BUILT).parent().expect("a target directory");
     let path = target.join("examples/fixture-worker");
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
