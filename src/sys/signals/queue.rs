@@ -221,17 +221,20 @@ mod tests {
     use super::super::send;
     use super::*;
 
+    /// What `f` answers in a child of its own, whose pid and signals it has.
+    fn with_queue(f: impl Fn(i32, &SignalQueue) -> bool) -> bool {
+        in_child(|| {
+            SignalSet::ALL.block_exactly();
+            let queue = SignalQueue::open();
+            let pid = i32::try_from(std::process::id());
+            pid.is_ok_and(|pid| queue.is_ok_and(|queue| f(pid, &queue)))
+        })
+    }
+
     #[test]
     fn signals_come_in_order_with_values_and_senders() {
-        assert!(in_child(|| {
-            SignalSet::ALL.block_exactly();
-            let own = std::process::id();
-            let Ok(pid) = i32::try_from(own) else {
-                return false;
-            };
-            let Ok(queue) = SignalQueue::open() else {
-                return false;
-            };
+        assert!(with_queue(|pid, queue| {
+            let own = pid.unsigned_abs();
             let value = 0xdead_beef_0000_0001;
             let sent = send(pid, 40, Some(value)).is_ok()
                 && send(pid, 40, Some(value + 1)).is_ok()
@@ -265,12 +268,8 @@ mod tests {
 
     #[test]
     fn waiting_brings_what_reading_would_and_ends_in_time() {
-        assert!(in_child(|| {
-            SignalSet::ALL.block_exactly();
-            let own = std::process::id();
-            let (Ok(pid), Ok(queue)) = (i32::try_from(own), SignalQueue::open()) else {
-                return false;
-            };
+        assert!(with_queue(|pid, queue| {
+            let own = pid.unsigned_abs();
             let value = 0xdead_beef_0000_0001;
             let sent = send(pid, 40, Some(value)).is_ok() && send(pid, libc::SIGTERM, None).is_ok();
             let expected = [
@@ -289,14 +288,7 @@ mod tests {
 
     #[test]
     fn real_time_signals_may_wait_while_others_are_read() {
-        assert!(in_child(|| {
-            SignalSet::ALL.block_exactly();
-            let Ok(pid) = i32::try_from(std::process::id()) else {
-                return false;
-            };
-            let Ok(queue) = SignalQueue::open() else {
-                return false;
-            };
+        assert!(with_queue(|pid, queue| {
             let reads = |wanted: &[i32]| {
                 queue.read().is_ok_and(|batch| {
                     batch
@@ -315,14 +307,7 @@ mod tests {
 
     #[test]
     fn every_code_that_comes_with_a_value_keeps_it() {
-        assert!(in_child(|| {
-            SignalSet::ALL.block_exactly();
-            let Ok(pid) = i32::try_from(std::process::id()) else {
-                return false;
-            };
-            let Ok(queue) = SignalQueue::open() else {
-                return false;
-            };
+        assert!(with_queue(|pid, queue| {
             [libc::SI_QUEUE, libc::SI_MESGQ, libc::SI_ASYNCIO, -60]
                 .into_iter()
                 .all(|code| {
